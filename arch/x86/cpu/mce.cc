@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "arch/x86/cpu/mce.hpp"
+
+namespace kx {
+
+namespace {
+
+enum Register : unsigned { ctl, status, addr, misc };
+
+constexpr u64 all = ~u64{0};
+constexpr u64 ctl2_valid = bit(30) | ones(14, 0); /* CMCI enable and threshold */
+constexpr u32 ctl_end = msr::IA32_MC0_CTL + 4 * max_mce_banks,
+	      ctl2_end = msr::IA32_MC0_CTL2 + max_mce_banks;
+
+constexpr bool is_bank(u32 i) { return i >= msr::IA32_MC0_CTL && i < ctl_end; }
+constexpr bool is_ctl2(u32 i) { return i >= msr::IA32_MC0_CTL2 && i < ctl2_end; }
+
+/* Zero or all ones. But Linux clears bit 10 of bank 4 for an old northbridge, and UnixWare bit 0 of
+ * bank 1: neither shall fault. */
+constexpr bool valid_ctl(u64 v) { return v == 0 || (v | bit(10) | bit(0)) == all; }
+
+}
+
+Errc MceBanks::setup(u64 cap, CpuVendor host)
+{
+	const u64 banks = cap & mcg::count;
+	if (banks == 0 || banks > max_mce_banks ||
+	    (cap & ~(supported_mce_cap | mcg::count | mcg::ext_count)))
+		return Errc::inval;
+	if (cap & mcg::ctl_p)
+		ctl_ = all;
+	for (unsigned i = 0; i < banks; ++i)
+		banks_[i][Register::ctl] = all;
+	cap_ = is_amd_like(host) ? cap & (mcg::count | mcg::ctl_p) : cap;
+	return Errc::ok;
+}
+
+bool MceBanks::is_mce(u32 i)
+{
+	return is_bank(i) || is_ctl2(i) || i == msr::IA32_MCG_CAP || i == msr::IA32_MCG_STATUS ||
+	       i == msr::IA32_MCG_CTL || i == msr::P5_MC_ADDR || i == msr::P5_MC_TYPE;
+}
+
+Result<u64> MceBanks::read(u32 index, MsrBy by) const
+{
+	switch (index) {
+	case msr::P5_MC_ADDR:
+	case msr::P5_MC_TYPE:
+		return u64{0};
+	case msr::IA32_MCG_CAP:
+		return cap_;
+	case msr::IA32_MCG_STATUS:
+		return status_;
+	case msr::IA32_MCG_CTL:
+		if (!(cap_ & mcg::ctl_p) && by == MsrBy::guest)
+			return Errc::inval;
+		return ctl_;
+	default:
+		break;
+	}
+	const unsigned count = cap_ & mcg::count;
+	if (is_ctl2(index)) {
+		const unsigned n = index - msr::IA32_MC0_CTL2;
+		if (n >= count || (!(cap_ & mcg::cmci_p) && by == MsrBy::guest))
+			return Errc::inval;
+		return ctl2_[n % max_mce_banks];
+	}
+	const unsigned n = (index - msr::IA32_MC0_CTL) / 4;
+	if (!is_bank(index) || n >= count)
+		return Errc::inval;
+	return banks_[n % max_mce_banks][index % 4];
+}
+
+Errc MceBanks::write(u32 index, u64 value, MsrBy by, MciStatus may)
+{
+	if (index == msr::IA32_MCG_STATUS) {
+		status_ = value;
+		return Errc::ok;
+	}
+	if (index == msr::IA32_MCG_CTL) {
+		/* A register that is not there takes a zero from a VMM that restores everything. */
+		if (!(cap_ & mcg::ctl_p) && (value || by == MsrBy::guest))
+			return Errc::inval;
+		if (value != 0 && value != all)
+			return Errc::inval;
+		ctl_ = value;
+		return Errc::ok;
+	}
+	const unsigned count = cap_ & mcg::count;
+	if (is_ctl2(index)) {
+		const unsigned n = index - msr::IA32_MC0_CTL2;
+		if (n >= count || (!(cap_ & mcg::cmci_p) && (value || by == MsrBy::guest)) ||
+		    (value & ~ctl2_valid))
+			return Errc::inval;
+		ctl2_[n % max_mce_banks] = value;
+		return Errc::ok;
+	}
+	const unsigned n = (index - msr::IA32_MC0_CTL) / 4;
+	if (!is_bank(index) || n >= count)
+		return Errc::inval;
+	if (index % 4 == Register::ctl && !valid_ctl(value))
+		return Errc::inval;
+	if (index % 4 == Register::status && value && by == MsrBy::guest &&
+	    may == MciStatus::only_zero)
+		return Errc::inval;
+	banks_[n % max_mce_banks][index % 4] = value;
+	return Errc::ok;
+}
+
+static_assert(msr::IA32_MC0_CTL % 4 == 0, "a bank's register is the number's low bits");
+
+}

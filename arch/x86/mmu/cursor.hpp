@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#pragma once
+#include "spte.hpp"
+#include "words.hpp"
+#include "cxxrt/alloc.hpp"
+
+namespace kx {
+
+/* Pre-order walk of a range from a root. It stands on one entry at a time: down() enters the table it
+ * found there, over() goes to what follows. Whoever holds it keeps the tables from being freed. */
+template <TableFormat F, TableWords Words> class Cursor {
+	const MmuCaps &caps_;
+	u64 *path_[5];
+	Gfn at_, end_;
+	Level level_;
+
+public:
+	Cursor(const MmuCaps &caps, u64 *root, GfnRange r) : caps_{caps}, at_{r.begin}, end_{r.end}, level_{caps.top()}
+	{
+		if (end_.raw() > caps.reach())
+			end_ = Gfn{caps.reach()};
+		path_[unsigned(level_)] = root;
+	}
+	bool done() const { return at_ >= end_; }
+	/* Where in the range: not before its begin, though the entry may start earlier. */
+	Gfn gfn() const { return at_; }
+	Gfn entry_gfn() const { return at_.aligned_down(pages_of(level_)); }
+	Level level() const { return level_; }
+	u64 *entry() const { return &path_[unsigned(level_)][index_of(at_, level_)]; }
+	Spte<F> get() const { return Spte<F>{Words::load(entry())}; }
+	/* t: what get() returned, a table. */
+	void down(Spte<F> t)
+	{
+		level_ = below(level_);
+		path_[unsigned(level_)] = direct_of<u64>(t.address(caps_));
+	}
+	void over()
+	{
+		at_ = entry_gfn() + pages_of(level_);
+		while (level_ != caps_.top() && index_of(at_, level_) == 0)
+			level_ = above(level_);
+	}
+	void next()
+	{
+		if (const Spte<F> e = get(); e.is_table(level_))
+			down(e);
+		else
+			over();
+	}
+};
+
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What dirty logging takes away from leaves, under the shared lock: see LogBy. */
+#pragma once
+#include "cursor.hpp"
+#include "tdp.hpp"
+
+namespace kx {
+
+template <TableFormat F, TableWords Words>
+void protect(const Tdp<F, Words> &tree, Gfn g, Level l, u64 *e, Debt &d, Shared s)
+{
+	const LogBy by = l == Level::page ? tree.log_by() : LogBy::write_protect;
+	for (;;) {
+		const Spte<F> old{Words::load(e)};
+		const bool noticed = by == LogBy::dirty_bit ? !old.is_dirty() : !old.is_writable();
+		if (!old.is_leaf(l) || noticed || tree.change(g, l, e, old, old.logged(by), d, s))
+			return;
+	}
+}
+
+/* Of the 64 pages from base those with a bit in mask. base need not be aligned. */
+template <TableFormat F, TableWords Words>
+void protect_pages(const Tdp<F, Words> &tree, Gfn base, u64 mask, Debt &d, Shared s)
+{
+	while (mask) {
+		const Gfn g = base + unsigned(__builtin_ctzll(mask));
+		if (!tree.reaches(g))
+			return;
+		const auto spot = tree.find(g, s);
+		if (spot.level != Level::page) {
+			/* Nothing, or a huge leaf: written through only until logging has protected the slot. */
+			protect(tree, g, spot.level, spot.entry, d, s);
+			const u64 next = g.aligned_down(pages_of(spot.level)).raw() + pages_of(spot.level) - base.raw();
+			mask = next < 64 ? mask & (~u64{0} << next) : 0;
+			continue;
+		}
+		/* One walk serves all bits in the same table. */
+		u64 *const first = spot.entry - index_of(g, Level::page);
+		const Gfn table = g.aligned_down(entries_per_table);
+		for (; mask; mask &= mask - 1) {
+			const Gfn at = base + unsigned(__builtin_ctzll(mask));
+			if (at - table >= entries_per_table)
+				break;
+			protect(tree, at, Level::page, &first[at - table], d, s);
+		}
+	}
+}
+
+/* Prepares a range for logging: huge leaves become tables of protected pages. One call does
+ * a bounded part; `at` is where the next begins. */
+struct ProtectStep {
+	Gfn at;
+	bool wants_table; /* stopped because the cache is empty */
+};
+enum class Splitting : u8 { eager, none }; /* none: no memory; the first write to a piece splits then */
+
+template <TableFormat F, TableWords Words, unsigned N>
+ProtectStep protect_some(const Tdp<F, Words> &tree, GfnRange r, Splitting splitting, TableCache<N> &cache, Debt &d,
+			 Shared s)
+{
+	using Tree = Tdp<F, Words>;
+	unsigned budget = 16 * entries_per_table;
+	Cursor<F, Words> c{tree.caps(), tree.root(), r};
+	while (!c.done()) {
+		if (!budget--)
+			return {c.gfn(), false};
+		const Spte<F> e = c.get();
+		if (e.is_leaf(c.level()) && c.level() != Level::page && splitting == Splitting::eager) {
+			if (cache.empty())
+				return {c.gfn(), true};
+			tree.split(c.gfn(), c.level(), c.entry(), e, Tree::Pieces::logged, cache, d, s);
+			continue; /* look again: it is a table now, ours or somebody's */
+		}
+		if (e.is_leaf(c.level()))
+			protect(tree, c.gfn(), c.level(), c.entry(), d, s);
+		c.next();
+	}
+	return {r.end, false};
+}
+
+}

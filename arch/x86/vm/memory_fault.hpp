@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Memory: what happens when a guest access finds no mapping. */
+#pragma once
+#include "memory.hpp"
+
+namespace kx {
+
+#define KX_MEMORY template <TableFormat F, class Tlb, TableWords Words, HostPages Host>
+
+constexpr Access access_of(u32 code)
+{
+	return code & pfec::write ? Access::write : code & pfec::fetch ? Access::exec : Access::read;
+}
+
+KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault(Vcpu &v, Gpa gpa, u32 code)
+{
+	const Gfn gfn = gpa.frame();
+	/* An MMIO entry stands only where there is no slot: creating one zaps its range first. */
+	if (code & pfec::rsvd && is_remembered_mmio(v, gfn)) {
+		v.stats.faults_remembered_mmio.count();
+		return {FaultKind::mmio};
+	}
+	const unsigned tables = v.root->tree.tables_for_fault();
+	if (v.tables.size() < tables && v.tables.top_up(tables) != Errc::ok) [[unlikely]]
+		return {FaultKind::failed, Errc::nomem};
+
+	SrcuRead srcu{slots_.srcu()};
+	const SlotSet &set = *slots_.current(srcu);
+	const Memslot *slot = Memslots::find(set, v.faults, gfn);
+	if (!slot || !v.root->tree.reaches(gfn)) [[unlikely]]
+		return fault_mmio(v, set, gfn);
+	const Access want = access_of(code);
+	if (slot->readonly && want == Access::write)
+		return {FaultKind::readonly};
+
+	AttemptResult a = attempt(v, set, *slot, gfn, want, nullptr, 0);
+	if (a.what != Attempt::absent) [[likely]]
+		return count_mapped(v, a);
+
+	/* The sequence is read before the host is asked: an invalidation that ends after this makes the
+	 * answer void. */
+	const u64 sequence = invalidations_.sequence();
+	Result<HostPage> r = host_.pin(slot->hva_of(gfn), want);
+	v.stats.faults_pinned.count();
+	if (!r.ok())
+		return {FaultKind::failed, r.error()};
+	const HostPage page = kx::move(r).take();
+	a = attempt(v, set, *slot, gfn, want, &page, sequence);
+	host_.unpin(page, a.what != Attempt::mapped	     ? Used::no
+			  : page.writable && !slot->readonly ? Used::written
+							     : Used::read);
+	return count_mapped(v, a);
+}
+
+KX_MEMORY AttemptResult Memory<F, Tlb, Words, Host>::attempt(Vcpu &v, const SlotSet &set, const Memslot &slot, Gfn gfn,
+							     Access want, const HostPage *held, u64 sequence)
+{
+	Batch owed = batch(); /* paid after unlocking: only promotions and splits owe anything here */
+	ReadGuard lock{mmu_lock_};
+	if (set.generation != generation_) [[unlikely]]
+		return {Attempt::busy};
+	FaultAttempt<F, Words, Host> one{v.root->tree, invalidations_, host_};
+	const Backing b = backing(slot);
+	AttemptResult a;
+	/* Whoever wins the exchange we lose has changed what we look at: a few rounds, then the guest. */
+	for (unsigned rounds = 4; rounds--;) {
+		a = one.run(b, gfn, want, held, sequence, v.tables, owed.debt(), lock.held());
+		if (a.what != Attempt::again) [[likely]]
+			break;
+	}
+	/* After the entry: whoever takes the bit protects the page later still. */
+	if (a.what == Attempt::mapped && want == Access::write)
+		slot.mark(gfn);
+	return a;
+}
+
+KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::count_mapped(Vcpu &v, const AttemptResult &a)
+{
+	switch (a.what) {
+	case Attempt::mapped:
+		v.stats.faults_fixed.count();
+		v.stats.mapped[u8(a.level)].count();
+		if (a.around)
+			v.stats.mapped_around.count(a.around);
+		return {FaultKind::fixed};
+	case Attempt::spurious: v.stats.faults_spurious.count(); return {FaultKind::spurious};
+	case Attempt::busy:
+	case Attempt::absent:
+	case Attempt::again: break;
+	}
+	v.stats.faults_retried.count();
+	return {FaultKind::retry};
+}
+
+KX_MEMORY bool Memory<F, Tlb, Words, Host>::is_remembered_mmio(const Vcpu &v, Gfn gfn) const
+{
+	const Tree &tree = v.root->tree;
+	if (!tree.reaches(gfn))
+		return false;
+	RcuRead rcu;
+	return !tree.mmio().is_empty() && tree.find(gfn, rcu).value == tree.mmio();
+}
+
+KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault_mmio(Vcpu &v, const SlotSet &set, Gfn gfn)
+{
+	v.stats.faults_mmio.count();
+	const Tree &tree = v.root->tree;
+	if (!tree.reaches(gfn))
+		return {FaultKind::mmio};
+	const Level empty = set.empty_level(gfn, caps_.top());
+	Batch owed = batch();
+	ReadGuard lock{mmu_lock_};
+	if (set.generation != generation_)
+		return {FaultKind::retry};
+	Install<F, Words> install{tree, v.tables, owed.debt(), lock.held()};
+	install.remember_mmio(gfn, empty, tree.find(gfn, lock.held()));
+	return {FaultKind::mmio};
+}
+
+/*
+ * A write to a page that is write-protected only to be logged: W is set and the page marked, with no lock
+ * at all. What may happen meanwhile: the page is zapped (the exchange fails, or precedes the zap and is
+ * undone by it); a reader of the log takes the bit (it protects the page after that, hence after us); a
+ * log comes into being (mark() sees it, or its first protection sees our W).
+ */
+KX_MEMORY FastFault Memory<F, Tlb, Words, Host>::fast_fault(Vcpu &v, Gpa gpa, u32 code, const RcuRead &rcu)
+{
+	constexpr u32 wanted = pfec::present | pfec::write;
+	const Gfn gfn = gpa.frame();
+	const Tree &tree = v.root->tree;
+	if ((code & (wanted | pfec::rsvd | pfec::fetch)) != wanted || !tree.reaches(gfn))
+		return FastFault::slow;
+	const auto spot = tree.find(gfn, rcu);
+	const auto old = spot.value;
+	if (spot.level != Level::page || !old.is_present())
+		return FastFault::slow;
+	if (!old.is_writable()) {
+		if (!old.is_mmu_writable() ||
+		    !Words::compare_exchange(spot.entry, old.raw(), old.made_writable().raw()))
+			return FastFault::slow;
+		slots_.mark(rcu, v.faults, gfn);
+	}
+	v.stats.faults_fast.count();
+	return FastFault::fixed;
+}
+
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Memory: what the host does with the VMM's address space. */
+#pragma once
+#include "memory_fault.hpp"
+
+namespace kx {
+
+/* Under the lock until the flush is paid: see FlushBatch. */
+KX_MEMORY void Memory<F, Tlb, Words, Host>::zap_host_range(const SlotSet &set, Hva start, Hva end)
+{
+	WriteGuard lock{mmu_lock_};
+	Batch owed = batch();
+	set.for_hva(start, end, [&](const Memslot &, GfnRange r) {
+		for_roots([&](Root<F, Words> &root) { zap(root.tree, r, owed.debt(), lock.excl()); });
+	});
+}
+
+KX_MEMORY void Memory<F, Tlb, Words, Host>::notifier_start(Hva start, Hva end)
+{
+	stats_.invalidations.count();
+	invalidations_.announce(start, end);
+	RcuRead rcu;
+	const SlotSet &set = *slots_.current(rcu);
+	bool concerned = false;
+	set.for_hva(start, end, [&](const Memslot &, GfnRange) { concerned = true; });
+	if (!concerned)
+		return; /* a slot that comes from now on finds the announcement */
+	stats_.invalidations_hit.count();
+	zap_host_range(set, start, end);
+}
+
+KX_MEMORY bool Memory<F, Tlb, Words, Host>::notifier_age(Hva start, Hva end, Ageing how)
+{
+	RcuRead rcu;
+	const SlotSet &set = *slots_.current(rcu);
+	bool young = false;
+	set.for_hva(start, end, [&](const Memslot &, GfnRange r) {
+		for_roots([&](Root<F, Words> &root) {
+			young |= caps_.ad_bits ? age(root.tree, r, how, rcu) : any_mapped(root.tree, r, rcu);
+		});
+	});
+	if (!caps_.ad_bits && young && how == Ageing::clear)
+		zap_host_range(set, start, end);
+	return young;
+}
+
+/* The mm is going and its pages with it: whatever the slots say. */
+KX_MEMORY void Memory<F, Tlb, Words, Host>::notifier_gone()
+{
+	WriteGuard lock{mmu_lock_};
+	Batch owed = batch();
+	for_roots([&](Root<F, Words> &root) {
+		zap(root.tree, {Gfn{0}, Gfn{caps_.reach()}}, owed.debt(), lock.excl());
+	});
+}
+
+}

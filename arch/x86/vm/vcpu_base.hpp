@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The part of a vCPU that others reach: requests, kicks, its place in the VM's list. */
+#pragma once
+#include "cxxrt/atomic.hpp"
+#include "cxxrt/lock.hpp"
+
+namespace kx {
+
+/* Set by anybody, taken by the vCPU's own thread before it enters the guest. */
+namespace request {
+inline constexpr u32 flush_tlb = 1, reload_root = 2, leave = 4;
+}
+
+enum class CpuMode : u8 { outside, in_guest };
+
+class VcpuBase {
+public:
+	/* One cache line for what other CPUs write and the entry path reads. */
+	alignas(64) Atomic<u32> requests;
+	Atomic<CpuMode> mode{CpuMode::outside};
+	Atomic<u32> cpu{0}; /* where it runs while in_guest */
+
+	VcpuBase *next = nullptr; /* the VM's list only grows until the VM goes */
+	const u32 id;
+	Mutex mutex{KX_LOCK_VCPU};
+
+	explicit VcpuBase(u32 n) : id{n} {}
+
+	/*
+	 * The request is seen before the guest runs its next instruction that comes after this call's
+	 * effect: either the vCPU has not looked at the word yet, or it is in guest mode and gets an
+	 * interrupt. The locked OR orders our write before the read of mode; entry does the converse.
+	 */
+	void ask(u32 what)
+	{
+		requests.or_with(what);
+		if (mode.relaxed() == CpuMode::in_guest)
+			kx_kick_cpu(cpu.relaxed());
+	}
+};
+
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * KVM_RUN. An exit comes back from the world switch with interrupts off and is offered to
+ * V::fast_exit, which touches this vCPU alone; the rest leaves guest mode, takes pending interrupts
+ * and goes to V::slow_exit, which may sleep.
+ */
+#pragma once
+#include "arch/x86/cpu/insn.hpp"
+#include "arch/x86/vm/vcpu.hpp"
+
+namespace kx {
+
+inline constexpr unsigned max_fast_exits = 128;
+
+template <Vendor V> void Vcpu<V>::sched_in(unsigned c)
+{
+	cpu.set_relaxed(c);
+	hw.loaded(c);
+	/* Until this thread leaves the kernel or another one runs here nobody else touches it. */
+	if (sys->limits.tsc_aux)
+		kx_user_return_set(0, tsc_aux);
+}
+
+/* Host registers that the guest reads or is subject to and that no other switch covers. */
+template <Vendor V> void Vcpu<V>::guest_state_in()
+{
+	if (hw.cr4_exiting() & cr4::osxsave) {
+		if (xcr0 != sys->host_xcr0)
+			insn::xsetbv(0, xcr0);
+		if (sys->pku && ((hw.cr4_exiting() & cr4::pke) || (xcr0 & xcr0::pkru)) && pkru != host_pkru_)
+			insn::wrpkru(pkru);
+		if (sys->xss && msrs.xss())
+			insn::wrmsr(msr::IA32_XSS, msrs.xss());
+	}
+	if (debug.dr7() & dr7::enables) [[unlikely]] {
+		insn::write_dr<0>(debug.address(0));
+		insn::write_dr<1>(debug.address(1));
+		insn::write_dr<2>(debug.address(2));
+		insn::write_dr<3>(debug.address(3));
+	}
+}
+
+template <Vendor V> void Vcpu<V>::guest_state_out()
+{
+	if (hw.cr4_exiting() & cr4::osxsave) {
+		if (sys->pku && ((hw.cr4_exiting() & cr4::pke) || (xcr0 & xcr0::pkru))) {
+			pkru = insn::rdpkru();
+			if (pkru != host_pkru_)
+				insn::wrpkru(host_pkru_);
+		}
+		if (xcr0 != sys->host_xcr0)
+			insn::xsetbv(0, sys->host_xcr0);
+		if (sys->xss && msrs.xss())
+			insn::wrmsr(msr::IA32_XSS, 0);
+	}
+}
+
+template <Vendor V> Next Vcpu<V>::take_requests()
+{
+	const u32 r = requests.exchange(0);
+	if (r & request::flush_tlb)
+		hw.flush_tlb();
+	if (vm.dead())
+		return fail(Errc::io);
+	return Next::guest;
+}
+
+/* One event an entry: an exception, what was half delivered before (the VMM's interrupt counts as that), a
+ * new NMI. An exception may have closed the guest to the interrupt that the VMM thought it open for: that
+ * one waits for the window. APM vol. 2 §15.20, §8.5 */
+template <Vendor V> Next Vcpu<V>::inject_events()
+{
+	if (triple_fault_) [[unlikely]] {
+		triple_fault_ = false;
+		return shutdown();
+	}
+	const QueuedException &x = events.exception();
+	if (x.pending) {
+		/* A fault's pushed RFLAGS has RF set, a trap's has not; #DB as a fault is not queued here. */
+		if (x.vector != Vector::db && !is_software(x.vector))
+			hw.set_rflags(hw.rflags() | rflags::rf);
+		events.inject_exception();
+	}
+	const bool waits = events.interrupt().injected;
+	using enum Events::Delivery;
+	if (x.injected) {
+		events.deliver(exception);
+		hw.inject(Exception{x.vector, x.has_error, x.error, 0});
+	} else if (events.nmi_injected()) {
+		events.deliver(nmi);
+		hw.inject_nmi();
+	} else if (waits && interrupt_allowed()) {
+		events.deliver(interrupt);
+		hw.inject_interrupt(events.interrupt().vector);
+		return Next::guest;
+	} else if (events.nmi_pending()) {
+		if (V::nmi_allowed(*this)) {
+			events.inject_nmi();
+			V::nmi_masked(*this);
+			events.deliver(nmi);
+			hw.inject_nmi();
+			if (events.nmi_pending()) /* a second one, latched */
+				V::want_nmi_window(*this);
+		} else {
+			V::want_nmi_window(*this);
+		}
+	}
+	if (waits)
+		hw.want_interrupt_window();
+	return Next::guest;
+}
+
+template <Vendor V> void Vcpu<V>::delivered()
+{
+	if (!hw.entry_failed()) {
+		events.take_delivery();
+	} else {
+		hw.drop_injection();
+		events.drop_delivery();
+	}
+}
+
+/* One stay in guest mode, any number of fast exits long, and the slow exit that ended it. */
+template <Vendor V> Next Vcpu<V>::enter_once()
+{
+	if (requests.relaxed()) [[unlikely]]
+		if (const Next n = take_requests(); n != Next::guest)
+			return n;
+	if (const Next n = V::check_mode(*this); n != Next::guest)
+		return n;
+	bool nmi_next = false;
+	if (events.any() || triple_fault_) {
+		if (const Next n = inject_events(); n != Next::guest)
+			return n;
+		nmi_next = events.delivering() && events.nmi_pending() && !events.nmi_masked();
+	}
+	if (run->request_interrupt_window)
+		hw.want_interrupt_window();
+
+	kx_preempt_off();
+	kx_irq_off();
+	/* A full barrier: whoever asks for something after this finds us in guest mode, or we find the
+	 * request below. */
+	mode.exchange(CpuMode::in_guest);
+	const auto work = [this] {
+		return (__atomic_load_n(thread_flags, __ATOMIC_RELAXED) & KX_THREAD_WORK) || requests.relaxed();
+	};
+	if (work()) [[unlikely]] {
+		mode.release(CpuMode::outside);
+		kx_irq_on();
+		kx_preempt_on();
+		hw.drop_injection();
+		events.drop_delivery();
+		return Next::guest;
+	}
+	if (__atomic_load_n(thread_flags, __ATOMIC_RELAXED) & KX_THREAD_NEED_FPU) [[unlikely]]
+		kx_fpu_return();
+	if (nmi_next) [[unlikely]] /* beside what goes in now there is no room: out again behind it */
+		kx_kick_cpu(cpu.relaxed());
+	hw.entering();
+	guest_state_in();
+	kx_guest_enter();
+
+	/* Interrupts stay off over a run of fast exits: a guest, or a processor that lets an exit win over
+	 * a pending interrupt, must not keep them off for ever. */
+	unsigned budget = max_fast_exits;
+	Fast fast;
+	Entered entered;
+	do {
+		entered = hw.enter();
+		if (events.delivering()) [[unlikely]]
+			delivered();
+		if (entered != Entered::yes) [[unlikely]] {
+			fast = Fast::settled;
+			break;
+		}
+		fast = V::fast_exit(*this);
+	} while (fast == Fast::again && --budget && !work());
+
+	guest_state_out();
+	if constexpr (V::logs_writes) {
+		/* Outside is who has drained: an interrupt, or the mode, tells whoever waits for it. */
+		kx_guest_out();
+		V::drain_log(*this);
+		mode.release(CpuMode::outside);
+		kx_guest_interrupts();
+	} else {
+		mode.release(CpuMode::outside);
+		kx_guest_leave();
+	}
+	kx_preempt_on();
+
+	if (entered != Entered::yes) [[unlikely]] {
+		vm.die("hardware virtualization was switched off under a running guest", id, 0);
+		return fail(Errc::io);
+	}
+	if (fast != Fast::slow)
+		return Next::guest;
+	V::collect_delivery(*this);
+	return V::slow_exit(*this);
+}
+
+template <Vendor V> Next Vcpu<V>::loop()
+{
+	for (;;) {
+		Next n = enter_once();
+		if (n != Next::guest)
+			return n;
+		if (run->request_interrupt_window && ready_for_injection()) {
+			run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+			return Next::user;
+		}
+		if (__atomic_load_n(thread_flags, __ATOMIC_RELAXED) & KX_THREAD_WORK)
+			if (kx_thread_handle_work()) {
+				run->exit_reason = KVM_EXIT_INTR;
+				return fail(Errc::intr);
+			}
+	}
+}
+
+/* What the VMM was asked for is there now. */
+template <Vendor V> Next Vcpu<V>::finish()
+{
+	const Unfinished what = unfinished_;
+	unfinished_ = Unfinished::nothing;
+	switch (what) {
+	case Unfinished::nothing:
+		return Next::guest;
+	case Unfinished::pio_in:
+	case Unfinished::pio_out:
+		/* The VMM may have put the vCPU somewhere else meanwhile (a reset): then it is over. */
+		if (hw.rip() != pio_.rip)
+			return Next::guest;
+		if (what == Unfinished::pio_in) {
+			u64 v = 0;
+			__builtin_memcpy(&v, pio_page.get(), pio_.size);
+			const u64 keep = pio_.size == 4 ? 0 : hw.gpr(Gpr::rax) & ~ones(pio_.size * 8 - 1, 0);
+			hw.set_gpr(Gpr::rax, keep | v);
+		}
+		return skip(pio_.next_rip);
+	case Unfinished::mmio_read: {
+		u64 v = 0;
+		__builtin_memcpy(&v, run->mmio.data, mmio_len_);
+		return resume_read(v);
+	}
+	case Unfinished::mmio_write:
+		return resume_write();
+	case Unfinished::string_io:
+		return resume_port();
+	}
+	__builtin_unreachable();
+}
+
+/* The fields every exit fills. */
+template <Vendor V> void Vcpu<V>::report()
+{
+	run->if_flag = (hw.rflags() & rflags::intf) != 0;
+	run->cr8 = hw.cr8();
+	run->apic_base = msrs.apic_base();
+	run->ready_for_interrupt_injection = ready_for_injection();
+	run->flags = 0;
+}
+
+template <Vendor V> Errc Vcpu<V>::run_ioctl()
+{
+	if (vm.dead())
+		return Errc::io;
+	u64 old_mask;
+	if (sigmask_set_)
+		kx_sigmask_apply(&sigmask_, &old_mask);
+	has_run_ = true;
+	thread_flags = kx_thread_flags();
+	run->flags = 0;
+	error_ = Errc::ok;
+
+	/* The page is the VMM's: each of its fields is read once. */
+	const u64 cr8 = __atomic_load_n(&run->cr8, __ATOMIC_RELAXED);
+	Next n = Next::guest;
+	kx_thread_load(thread_);
+	if (run->kvm_valid_regs || run->kvm_dirty_regs || cr8 > 15) {
+		n = fail(Errc::inval);
+	} else {
+		host_pkru_ = kx_host_pkru();
+		kx_fpu_load(fpu_);
+		if (cr8 != hw.cr8())
+			hw.set_cr8(unsigned(cr8));
+		n = finish();
+		if (n == Next::guest) {
+			if (run->immediate_exit)
+				n = fail(Errc::intr);
+			else
+				n = loop();
+		}
+		kx_fpu_save(fpu_);
+	}
+	report();
+	kx_thread_put(thread_);
+	if (sigmask_set_)
+		kx_sigmask_apply(&old_mask, nullptr);
+	return n == Next::error ? error_ : Errc::ok;
+}
+
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "arch/x86/vm/vm_base.hpp"
+#include "arch/x86/cpu/insn.hpp"
+#include "arch/x86/vm/usercopy.hpp"
+
+namespace kx {
+
+namespace {
+ClockNow clock_now()
+{
+	return {kx_boot_ns(), kx_real_ns(), insn::rdtsc(), kx_tsc_stable() != 0};
+}
+}
+
+Errc VmBase::get_clock(unsigned long arg)
+{
+	kvm_clock_data d;
+	__builtin_memset(&d, 0, sizeof d);
+	{
+		const ClockNow now = clock_now();
+		Guard g{clock_lock};
+		clock.get(d, now);
+	}
+	return to_user(arg, d);
+}
+
+Errc VmBase::set_clock(unsigned long arg)
+{
+	const kvm_clock_data d = KX_TRY(from_user<kvm_clock_data>(arg));
+	const ClockNow now = clock_now();
+	Guard g{clock_lock};
+	return clock.set(d, now);
+}
+
+Errc VmBase::base_ioctl(unsigned cmd, unsigned long arg)
+{
+	switch (cmd) {
+	case KVM_SET_TSS_ADDR: {
+		/* Room for three pages below 4 GiB. Nothing is put there: real mode needs no help here. */
+		if (arg > u64{0xffffffff} - 3 * page_size)
+			return Errc::inval;
+		Guard g{lock};
+		tss_addr = arg;
+		return Errc::ok;
+	}
+	case KVM_SET_IDENTITY_MAP_ADDR: {
+		const u64 a = KX_TRY(from_user<u64>(arg));
+		Guard g{lock};
+		if (vcpus)
+			return Errc::inval;
+		identity_map_addr = a;
+		return Errc::ok;
+	}
+	case KVM_GET_CLOCK:
+		return get_clock(arg);
+	case KVM_SET_CLOCK:
+		return set_clock(arg);
+	case KVM_REGISTER_COALESCED_MMIO:
+	case KVM_UNREGISTER_COALESCED_MMIO: {
+		const auto z = KX_TRY(from_user<kvm_coalesced_mmio_zone>(arg));
+		Guard g{lock};
+		return cmd == KVM_REGISTER_COALESCED_MMIO ? zones.add(z) : zones.remove(z);
+	}
+	default:
+		return Errc::notty;
+	}
+}
+
+}

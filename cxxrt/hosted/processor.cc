@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The rest of the seam: enough for code that only looks, nothing that acts. */
+#include <chrono>
+#include <cstdio>
+#include "state.hpp"
+#include "thread.hpp"
+
+using namespace kx::hosted;
+
+extern "C" {
+
+const void *kx_current_mm(void) { return &context; }
+int kx_notifier_register(void *, void *) { return 0; }
+void kx_notifier_unregister(void *) {}
+
+unsigned kx_nr_cpus(void) { return hosted_cpus; }
+unsigned kx_nr_online_cpus(void) { return hosted_cpus; }
+const kx_u32 *kx_cpu_caps(void)
+{
+	static constexpr kx_u32 none = 0;
+	return &none;
+}
+unsigned kx_cpu_cap_words(void) { return 0; }
+unsigned kx_cpu_bugs(void) { return ~0u; }
+int kx_rcu_watches_guests(void) { return 1; }
+void kx_ibpb(void) {}
+void kx_user_return_set(unsigned, kx_u64)
+{
+	if (!context.preempt_off)
+		fail("kx_user_return_set with preemption on");
+}
+kx_u64 kx_boot_ns(void)
+{
+	return kx_u64(std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+kx_u64 kx_real_ns(void)
+{
+	return kx_u64(std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
+}
+kx_u32 kx_tsc_khz(void) { return 2'000'000; }
+int kx_tsc_stable(void) { return 1; }
+kx_u64 kx_sme_mask(void) { return 0; }
+unsigned kx_phys_bits(void) { return 48; }
+int kx_rdmsr_safe(kx_u32, kx_u64 *) { return -5; }
+
+void kx_log(int level, const char *msg, kx_u64 a, kx_u64 b)
+{
+	std::fprintf(stderr, "<%d> %s %llx %llx\n", level, msg, static_cast<unsigned long long>(a),
+		     static_cast<unsigned long long>(b));
+}
+
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The processor and the clock. */
+#include <linux/cpu.h>
+#include <linux/context_tracking_state.h>
+#include <linux/cpumask.h>
+#include <asm/debugreg.h>
+#include <linux/mem_encrypt.h>
+#include <linux/timekeeping.h>
+#include <linux/user-return-notifier.h>
+#include <asm/msr.h>
+#include <asm/nospec-branch.h>
+#include <asm/processor.h>
+#include <asm/spec-ctrl.h>
+#include <asm/tsc.h>
+#include "glue.h"
+
+int kx_rdmsr_safe(kx_u32 msr, kx_u64 *value)
+{
+	return rdmsrl_safe(msr, value) ? -EIO : 0;
+}
+
+const kx_u32 *kx_cpu_caps(void)
+{
+	return boot_cpu_data.x86_capability;
+}
+
+unsigned int kx_cpu_cap_words(void)
+{
+	return NCAPINTS;
+}
+
+unsigned int kx_nr_cpus(void)
+{
+	return nr_cpu_ids;
+}
+
+unsigned int kx_nr_online_cpus(void)
+{
+	return num_online_cpus();
+}
+
+kx_u32 kx_tsc_khz(void)
+{
+	return tsc_khz;
+}
+
+int kx_tsc_stable(void)
+{
+	return !check_tsc_unstable();
+}
+
+kx_u64 kx_boot_ns(void)
+{
+	return ktime_get_boottime_ns();
+}
+
+kx_u64 kx_real_ns(void)
+{
+	return ktime_get_real_ns();
+}
+
+kx_u64 kx_sme_mask(void)
+{
+	return sme_me_mask;
+}
+
+unsigned int kx_phys_bits(void)
+{
+	return boot_cpu_data.x86_phys_bits;
+}
+
+void kx_ibpb(void)
+{
+	indirect_branch_prediction_barrier();
+}
+
+void kx_other_guest(void)
+{
+	/* A kernel that has the barrier at each exit has it here as well. */
+	if (!cpu_feature_enabled(X86_FEATURE_IBPB_ON_VMEXIT))
+		indirect_branch_prediction_barrier();
+}
+
+int kx_host_spec_ctrl(void)
+{
+	return boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL);
+}
+
+unsigned int kx_cpu_bugs(void)
+{
+	unsigned int bugs = 0;
+
+#define BUG_BIT(name) (boot_cpu_has_bug(X86_BUG_##name) ? KX_BUG_##name : 0)
+	bugs |= BUG_BIT(SPEC_STORE_BYPASS) | BUG_BIT(NULL_SEG) | BUG_BIT(MDS) | BUG_BIT(TAA) | BUG_BIT(L1TF);
+	if (boot_cpu_has_bug(X86_BUG_CPU_MELTDOWN))
+		bugs |= KX_BUG_MELTDOWN;
+#ifdef X86_BUG_GDS
+	bugs |= BUG_BIT(GDS);
+#else
+	bugs |= KX_BUG_GDS;
+#endif
+#ifdef X86_BUG_RFDS
+	bugs |= BUG_BIT(RFDS);
+#else
+	bugs |= KX_BUG_RFDS;
+#endif
+#ifdef X86_BUG_ITS
+	bugs |= BUG_BIT(ITS);
+#else
+	bugs |= KX_BUG_ITS;
+#endif
+#ifdef X86_BUG_TSA
+	bugs |= BUG_BIT(TSA);
+#else
+	bugs |= KX_BUG_TSA;
+#endif
+#undef BUG_BIT
+	return bugs;
+}
+
+int kx_nx_huge_pages(void)
+{
+	return boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off();
+}
+
+/* The handler behind the gate knows it came from the kernel. */
+void kx_machine_check(void)
+{
+	asm volatile("int $18");
+}
+
+int kx_rcu_watches_guests(void)
+{
+	return !context_tracking_enabled();
+}
+
+/*
+ * MSRs that only user space reads: the guest's value stays in the register while the thread is in the
+ * kernel, and goes when the thread returns to user space or another thread does on this CPU.
+ */
+#define SLOTS 4
+static u32 slot_msr[SLOTS];
+
+struct user_return {
+	struct user_return_notifier n;
+	bool armed;
+	u64 host[SLOTS], now[SLOTS];
+};
+static DEFINE_PER_CPU(struct user_return, user_return);
+
+static void on_user_return(struct user_return_notifier *n)
+{
+	struct user_return *u = container_of(n, struct user_return, n);
+	unsigned long flags;
+	unsigned int i;
+
+	local_irq_save(flags);
+	if (u->armed) {
+		u->armed = false;
+		user_return_notifier_unregister(n);
+	}
+	for (i = 0; i < SLOTS; i++)
+		if (u->now[i] != u->host[i]) {
+			wrmsrl(slot_msr[i], u->host[i]);
+			u->now[i] = u->host[i];
+		}
+	local_irq_restore(flags);
+}
+
+int kx_user_return_msr(unsigned int slot, kx_u32 msr)
+{
+	u64 v;
+
+	if (slot >= SLOTS || rdmsrl_safe(msr, &v))
+		return -EINVAL;
+	slot_msr[slot] = msr;
+	return 0;
+}
+
+void kx_user_return_cpu_here(void)
+{
+	struct user_return *u = this_cpu_ptr(&user_return);
+	unsigned int i;
+
+	u->n.on_user_return = on_user_return;
+	for (i = 0; i < SLOTS; i++)
+		if (slot_msr[i]) {
+			rdmsrl(slot_msr[i], u->host[i]);
+			u->now[i] = u->host[i];
+		}
+}
+
+void kx_user_return_set(unsigned int slot, kx_u64 value)
+{
+	struct user_return *u = this_cpu_ptr(&user_return);
+	unsigned long flags;
+
+	if (u->now[slot] == value)
+		return;
+	local_irq_save(flags);
+	if (!u->armed) {
+		user_return_notifier_register(&u->n);
+		u->armed = true;
+	}
+	wrmsrl(slot_msr[slot], value);
+	u->now[slot] = value;
+	local_irq_restore(flags);
+}
+
+void kx_user_return_cpu_gone(void)
+{
+	struct user_return *u = this_cpu_ptr(&user_return);
+
+	if (u->armed)
+		on_user_return(&u->n);
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The device, the VM and vCPU files, eventfds, the log. */
+#include <linux/anon_inodes.h>
+#include <linux/compat.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/printk.h>
+#include <linux/ratelimit.h>
+#include <linux/version.h>
+#include "glue.h"
+
+static long system_ioctl(struct file *f, unsigned int cmd, unsigned long arg)
+{
+	return kxc_system_ioctl(cmd, arg);
+}
+
+static long vm_ioctl(struct file *f, unsigned int cmd, unsigned long arg)
+{
+	return kxc_vm_ioctl(f->private_data, cmd, arg);
+}
+
+static long vcpu_ioctl(struct file *f, unsigned int cmd, unsigned long arg)
+{
+	return kxc_vcpu_ioctl(f->private_data, cmd, arg);
+}
+
+#ifdef CONFIG_COMPAT
+/* The structures are the same for 32-bit callers; user pointers inside them are 64-bit fields of which
+ * the kernel's own compat rule keeps the lower half (see kxc_*_ioctl's users of in_compat). */
+static long vm_compat(struct file *f, unsigned int cmd, unsigned long arg)
+{
+	return kxc_vm_ioctl(f->private_data, cmd, (unsigned long)compat_ptr(arg));
+}
+
+static long vcpu_compat(struct file *f, unsigned int cmd, unsigned long arg)
+{
+	return kxc_vcpu_ioctl(f->private_data, cmd, (unsigned long)compat_ptr(arg));
+}
+
+static long system_compat(struct file *f, unsigned int cmd, unsigned long arg)
+{
+	return kxc_system_ioctl(cmd, (unsigned long)compat_ptr(arg));
+}
+#else
+#define vm_compat NULL
+#define vcpu_compat NULL
+#define system_compat NULL
+#endif
+
+static int vm_release(struct inode *i, struct file *f)
+{
+	kxc_vm_release(f->private_data);
+	return 0;
+}
+
+static int vcpu_release(struct inode *i, struct file *f)
+{
+	kxc_vcpu_release(f->private_data);
+	return 0;
+}
+
+static vm_fault_t vcpu_fault(struct vm_fault *vmf)
+{
+	void *p = kxc_vcpu_page(vmf->vma->vm_file->private_data, vmf->pgoff);
+
+	if (!p)
+		return VM_FAULT_SIGBUS;
+	vmf->page = virt_to_page(p);
+	get_page(vmf->page);
+	return 0;
+}
+
+static const struct vm_operations_struct vcpu_vm_ops = { .fault = vcpu_fault };
+
+static int vcpu_mmap(struct file *f, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &vcpu_vm_ops;
+	return 0;
+}
+
+static const struct file_operations system_fops = {
+	.owner = THIS_MODULE, .unlocked_ioctl = system_ioctl, .compat_ioctl = system_compat, .llseek = noop_llseek,
+};
+static const struct file_operations vm_fops = {
+	.owner = THIS_MODULE, .release = vm_release, .unlocked_ioctl = vm_ioctl, .compat_ioctl = vm_compat,
+	.llseek = noop_llseek,
+};
+static const struct file_operations vcpu_fops = {
+	.owner = THIS_MODULE, .release = vcpu_release, .unlocked_ioctl = vcpu_ioctl, .compat_ioctl = vcpu_compat,
+	.mmap = vcpu_mmap, .llseek = noop_llseek,
+};
+
+static int prepare(const char *name, const struct file_operations *ops, void *object, struct file **file)
+{
+	int fd = get_unused_fd_flags(O_CLOEXEC);
+
+	if (fd < 0)
+		return fd;
+	*file = anon_inode_getfile(name, ops, object, O_RDWR);
+	if (IS_ERR(*file)) {
+		put_unused_fd(fd);
+		return PTR_ERR(*file);
+	}
+	return fd;
+}
+
+int kx_fd_vm(void *vm)
+{
+	struct file *file;
+	int fd = prepare("kvm-vm", &vm_fops, vm, &file);
+
+	if (fd >= 0)
+		fd_install(fd, file);
+	return fd;
+}
+
+int kx_fd_vcpu_prepare(void *vcpu, unsigned int id, void **file)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "kvm-vcpu:%u", id);
+	return prepare(name, &vcpu_fops, vcpu, (struct file **)file);
+}
+
+void kx_fd_publish(int fd, void *file)
+{
+	fd_install(fd, file);
+}
+
+static DEFINE_RATELIMIT_STATE(log_limit, 5 * HZ, 20);
+
+void kx_log(int level, const char *msg, kx_u64 a, kx_u64 b)
+{
+	if (level < 7 && !__ratelimit(&log_limit))
+		return;
+	if (level <= 3)
+		pr_err("kvmxx: %s (%llx, %llx)\n", msg, a, b);
+	else if (level <= 4)
+		pr_warn("kvmxx: %s (%llx, %llx)\n", msg, a, b);
+	else
+		pr_info("kvmxx: %s (%llx, %llx)\n", msg, a, b);
+}
+
+static struct miscdevice device = { .minor = MISC_DYNAMIC_MINOR, .fops = &system_fops, .mode = 0600 };
+
+int kx_files_init(const char *name)
+{
+	device.name = name;
+	/* /dev/kvm has a number of its own, and udev rules that know it. */
+	if (!strcmp(name, "kvm"))
+		device.minor = KVM_MINOR;
+	return misc_register(&device);
+}
+
+void kx_files_exit(void)
+{
+	misc_deregister(&device);
+}
