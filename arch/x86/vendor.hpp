@@ -90,7 +90,7 @@ concept GuestCpu = requires(C &c, const C &k, Gpr r, u64 v, Seg s, const Segment
 	c.inject(e);
 	c.inject_interrupt(vector);
 	c.inject_nmi();
-	c.drop_injection(); /* not entered after all */
+	c.drop_injection(); /* not entered after all: also what was set up to wait for the next event's time */
 	c.want_interrupt_window();
 	c.close_interrupt_window();
 	c.set_root(root);

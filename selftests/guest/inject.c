@@ -494,6 +494,49 @@ TEST_F(inject, an_nmi_in_a_shadow_is_taken_behind_an_instruction_that_exits)
 	EXPECT_EQ((uintptr_t)behind_cpuid, G(self->vm, got).rip);
 }
 
+/* KVM_RUN is interrupted with the NMI still waiting: nothing of how it waits may show, nor come again with the next try. */
+TEST_F(inject, an_nmi_in_a_shadow_waits_through_signals)
+{
+	struct { struct kvm_signal_mask m; uint64_t set; } none = { .m = { .len = 8 } };
+	struct kvm_vcpu_events e;
+	struct kvm_regs before, after;
+	sigset_t block, old;
+
+	kick_setup();
+	sigemptyset(&block);
+	sigaddset(&block, SIGUSR1);
+	set_handler(self->vm, VEC_NMI, on_nmi);
+	set_handler(self->vm, VEC_DB, on_exception);
+	vcpu_call(self->v, guest_shadowed_cpuid);
+	EXPECT_EQ(0, vcpu_sync(self->v));
+	vcpu_complete(self->v);
+	vcpu_get(self->v, &before);
+	before.rip = (uintptr_t)shadowed_cpuid;
+	before.rflags |= RFLAGS_IF;
+	before.rax = before.rcx = 0;
+	vcpu_set(self->v, &before);
+	ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+	e.flags |= KVM_VCPUEVENT_VALID_SHADOW;
+	e.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
+	ASSERT_OK(ioctl(self->v->fd, KVM_SET_VCPU_EVENTS, &e));
+	ASSERT_OK(ioctl(self->v->fd, KVM_NMI, 0));
+	ASSERT_OK(pthread_sigmask(SIG_BLOCK, &block, &old));
+	ASSERT_OK(ioctl(self->v->fd, KVM_SET_SIGNAL_MASK, &none));
+	for (int i = 0; i < 3; i++) {
+		raise(SIGUSR1);
+		EXPECT_EQ(-EINTR, vcpu_try_run(self->v));
+		vcpu_get(self->v, &after);
+		EXPECT_EQ(before.rip, after.rip);
+		EXPECT_EQ(before.rflags, after.rflags);
+	}
+	ASSERT_OK(ioctl(self->v->fd, KVM_SET_SIGNAL_MASK, NULL));
+	ASSERT_OK(pthread_sigmask(SIG_SETMASK, &old, NULL));
+	EXPECT_EQ(1, vcpu_sync(self->v));
+	EXPECT_EQ(1, G(self->vm, got).nmis);
+	EXPECT_EQ(0, G(self->vm, got).exceptions);
+	EXPECT_EQ((uintptr_t)behind_cpuid, G(self->vm, got).rip);
+}
+
 TEST_F(inject, nmis_that_come_faster_than_they_are_taken_are_merged)
 {
 	if (on_intel() && vmx_without("vnmi"))

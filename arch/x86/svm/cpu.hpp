@@ -159,7 +159,14 @@ public:
 	void inject(const Exception &e);
 	void inject_interrupt(u8 vector) { inject(event::intr, vector); }
 	void inject_nmi() { inject(event::nmi, u8(Vector::nmi)); }
-	void drop_injection() { vmcb_->control.event_inj = 0; }
+	void drop_injection()
+	{
+		vmcb_->control.event_inj = 0;
+		if (stepping_) [[unlikely]] { /* our TF is nobody's to see, and not the guest's wish next time */
+			stepping_ = false;
+			set_rflags(step_flags_);
+		}
+	}
 	/* Exit as soon as an interrupt could be taken. */
 	void want_interrupt_window();
 	void close_interrupt_window();
