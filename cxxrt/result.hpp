@@ -12,7 +12,7 @@ template <class T> constexpr std::remove_reference_t<T> &&move(T &&t) noexcept
 
 /* Values are the errno userspace will see; the ioctl door is the only place that negates them. */
 enum class [[nodiscard]] Errc : int {
-	ok = 0, perm = 1, noent = 2, intr = 4, io = 5, nxio = 6, toobig = 7, again = 11, nomem = 12,
+	ok = 0, perm = 1, noent = 2, intr = 4, io = 5, nxio = 6, toobig = 7, badf = 9, again = 11, nomem = 12,
 	fault = 14, busy = 16, exist = 17, nodev = 19, inval = 22, nfile = 23, mfile = 24, notty = 25,
 	nospc = 28, range = 34, nosys = 38, opnotsupp = 95, hwpoison = 133,
 };

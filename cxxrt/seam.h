@@ -222,6 +222,11 @@ int kx_fd_vm(void *vm);				/* installs "kvm-vm"; last step of creation; fd or -e
 int kx_fd_vcpu_prepare(void *vcpu, unsigned id, void **file);	/* "kvm-vcpu:ID": a number, not yet open */
 void kx_fd_publish(int fd, void *file);		/* cannot fail */
 
+/* --- eventfds of the VMM */
+int kx_eventfd_get(int fd, void **eventfd);	/* owes a put; -EBADF, -EINVAL: not an eventfd */
+void kx_eventfd_put(void *eventfd);
+void kx_eventfd_signal(void *eventfd);		/* adds 1; any context */
+
 /* --- log ------------------------------------------------------------------------------------- */
 void kx_log(int level, const char *msg, kx_u64 a, kx_u64 b);	/* level as KERN_*; below 7 rate-limited, 7 is what somebody asked for */
 

@@ -32,6 +32,13 @@ std::uint64_t allocations_tried();	  /* since the last of these calls, or the st
 std::int64_t live_allocations();	  /* pages included */
 std::int64_t live_pages();
 
+/* --- eventfds */
+struct EventFd {
+	std::uint64_t signals = 0;
+	int references = 0; /* the core's */
+};
+EventFd &make_eventfd(int *fd); /* the VMM's file is never closed */
+
 /* --- what was put off */
 bool run_one_deferred(); /* false: nothing waits. In order: RCU, SRCU, work */
 unsigned run_deferred();

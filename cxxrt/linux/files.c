@@ -2,6 +2,7 @@
 /* The device, the VM and vCPU files, eventfds, the log. */
 #include <linux/anon_inodes.h>
 #include <linux/compat.h>
+#include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -128,6 +129,28 @@ int kx_fd_vcpu_prepare(void *vcpu, unsigned int id, void **file)
 void kx_fd_publish(int fd, void *file)
 {
 	fd_install(fd, file);
+}
+
+int kx_eventfd_get(int fd, void **eventfd)
+{
+	struct eventfd_ctx *ctx = eventfd_ctx_fdget(fd);
+
+	*eventfd = ctx;
+	return PTR_ERR_OR_ZERO(ctx);
+}
+
+void kx_eventfd_put(void *eventfd)
+{
+	eventfd_ctx_put(eventfd);
+}
+
+void kx_eventfd_signal(void *eventfd)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+	eventfd_signal(eventfd);
+#else
+	eventfd_signal(eventfd, 1);
+#endif
 }
 
 static DEFINE_RATELIMIT_STATE(log_limit, 5 * HZ, 20);

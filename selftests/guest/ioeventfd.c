@@ -160,6 +160,37 @@ TEST_F(ioeventfd, the_eventfd_may_be_closed_first)
 	EXPECT_EQ(3, vcpu_sync(self->v));
 }
 
+static void guest_write_for_ever(uint64_t a)
+{
+	for (;;)
+		wr32(a, 1);
+}
+
+static void run_on(struct runner *r)
+{
+	while (!r->stop)
+		vcpu_try_run(r->vcpu);
+}
+
+TEST_F(ioeventfd, nothing_is_signalled_any_more_when_it_is_taken_back)
+{
+	struct runner r;
+	int signalled = 0;
+
+	vcpu_call(self->v, guest_write_for_ever, DEV);
+	runner_start(&r, self->v, run_on);
+	for (int i = 0; i < 50; i++) {
+		ASSERT_OK(assign(self->vm, self->fd, DEV, 4, 0, 0));
+		usleep(1000);
+		ASSERT_OK(assign(self->vm, self->fd, DEV, 4, DEASSIGN, 0));
+		signalled += !!signals(self->fd);
+		usleep(500);
+		ASSERT_EQ(0, signals(self->fd));
+	}
+	runner_stop(&r);
+	EXPECT_LT(0, signalled);
+}
+
 TEST_F(ioeventfd, string_writes_signal_once_for_each_element)
 {
 	ASSERT_OK(assign(self->vm, self->fd, 0x510, 1, PIO, 0));

@@ -38,7 +38,7 @@ Errc CoalescedZones::remove(const kvm_coalesced_mmio_zone &z)
 }
 
 /* `first` belongs to the VMM, which may write anything there: it is read, never used as an index. */
-CoalescedZones::Taken CoalescedZones::write_locked(Bus bus, u64 at, const void *data, u32 len)
+Taken CoalescedZones::write_locked(Bus bus, u64 at, const void *data, u32 len)
 {
 	Guard g{lock_};
 	for (u32 i = 0; i < used_.relaxed(); ++i) {

@@ -2,13 +2,12 @@
 /* Coalesced MMIO and PIO: writes to registered zones go into a ring the VMM reads at its next exit. */
 #pragma once
 #include <linux/kvm.h>
+#include "arch/x86/vm/bus.hpp"
 #include "cxxrt/alloc.hpp"
 #include "cxxrt/atomic.hpp"
 #include "cxxrt/lock.hpp"
 
 namespace kx {
-
-enum class Bus : u8 { mmio, pio };
 
 class CoalescedZones {
 	static constexpr unsigned capacity = 1000; /* as KVM's I/O buses */
@@ -39,7 +38,6 @@ public:
 	/* Zones that hold the given one go; that there is none is no error. */
 	Errc remove(const kvm_coalesced_mmio_zone &z);
 
-	enum class Taken : u8 { no, yes };
 	/* len 1..8. no: not ours, or the ring is full; the write exits. */
 	Taken write(Bus bus, u64 at, const void *data, u32 len)
 	{

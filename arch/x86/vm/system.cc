@@ -67,6 +67,9 @@ long check_extension(unsigned long cap)
 	case KVM_CAP_GET_MSR_FEATURES:
 	case KVM_CAP_INTERNAL_ERROR_DATA:
 	case KVM_CAP_COALESCED_PIO:
+	case KVM_CAP_IOEVENTFD:
+	case KVM_CAP_IOEVENTFD_NO_LENGTH:
+	case KVM_CAP_IOEVENTFD_ANY_LENGTH:
 		return 1;
 	case KVM_CAP_IRQ_ROUTING:
 		return 4096; /* QEMU asks in every mode; there is nothing to route without a controller */

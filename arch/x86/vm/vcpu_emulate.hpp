@@ -256,15 +256,21 @@ template <Vendor V> Next Vcpu<V>::outcome(kx::emulate::Outcome o)
 		case K::mmio_read:
 			return mmio_exit(o, 0);
 		case K::mmio_write:
-			if (vm.zones.write(Bus::mmio, o.gpa.raw(), &o.data, o.len) == CoalescedZones::Taken::no)
+			if (vm.write(Bus::mmio, o.gpa.raw(), &o.data, o.len) == Taken::no)
 				return mmio_exit(o, 1);
 			{
 				VcpuMachine<V> m{*this};
 				o = kx::emulate::write_taken(m, emulation);
 			}
 			break;
-		case K::port_in:
 		case K::port_out:
+			if (o.count == 1 && vm.write(Bus::pio, o.port, pio_page.get(), o.len) == Taken::yes) {
+				VcpuMachine<V> m{*this};
+				o = kx::emulate::port_done(m, emulation);
+				break;
+			}
+			[[fallthrough]];
+		case K::port_in:
 			unfinished_ = Unfinished::string_io;
 			run->exit_reason = KVM_EXIT_IO;
 			run->io.direction = o.kind == K::port_in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;

@@ -297,7 +297,7 @@ template <Vendor V> Next Vcpu<V>::pio(PioDirection d, u16 port, u8 size, u64 nex
 {
 	if (d == PioDirection::out) {
 		const u64 v = hw.gpr(Gpr::rax);
-		if (vm.zones.write(Bus::pio, port, &v, size) == CoalescedZones::Taken::yes)
+		if (vm.write(Bus::pio, port, &v, size) == Taken::yes)
 			return skip(next_rip);
 		__builtin_memcpy(pio_page.get(), &v, sizeof v);
 		/* The quirk of port 0x7e: VMMs that reset the vCPU there expect RIP behind the OUT. */

@@ -61,6 +61,11 @@ Errc VmBase::base_ioctl(unsigned cmd, unsigned long arg)
 		Guard g{lock};
 		return cmd == KVM_REGISTER_COALESCED_MMIO ? zones.add(z) : zones.remove(z);
 	}
+	case KVM_IOEVENTFD: {
+		const auto r = KX_TRY(from_user<kvm_ioeventfd>(arg));
+		Guard g{lock};
+		return ioeventfds.change(r);
+	}
 	default:
 		return Errc::notty;
 	}

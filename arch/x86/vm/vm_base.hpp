@@ -5,6 +5,7 @@
 #include "arch/x86/cpu/clock.hpp"
 #include "arch/x86/cpu/tsc.hpp"
 #include "arch/x86/vm/coalesced.hpp"
+#include "arch/x86/vm/ioeventfds.hpp"
 #include "arch/x86/vm/system.hpp"
 #include "arch/x86/vm/vcpu_base.hpp"
 #include "cxxrt/rcu.hpp"
@@ -24,6 +25,7 @@ public:
 	VmClock clock{kx_boot_ns()};
 	SpinLock clock_lock{KX_LOCK_RING};
 	CoalescedZones zones;
+	IoEventFds ioeventfds; /* changed by lock */
 	u64 tss_addr = 0, identity_map_addr = 0;
 
 	Errc init() { return zones.init(); }
@@ -73,6 +75,12 @@ public:
 			if (v->mode.acquire() == CpuMode::in_guest)
 				kx_kick_add(v->cpu.relaxed());
 		kx_kick_end();
+	}
+
+	/* A guest's write of 1 to 8 bytes, to where no memory is. In a vCPU's thread; may sleep. */
+	Taken write(Bus bus, u64 at, const void *data, u32 len)
+	{
+		return ioeventfds.write(bus, at, data, len) == Taken::yes ? Taken::yes : zones.write(bus, at, data, len);
 	}
 
 	/* The ioctls that concern nothing of a vendor; notty for the rest. */
