@@ -373,7 +373,7 @@ protected:
 				if (page == rw_pages || page >= all_pages - 1)
 					return true;
 			}
-			return false;
+			return (c.regs.flags & rflags::ac) && (at & (c.insn.size - 1));
 		};
 		return faults((gprs[6] & mask) + (c.insn.seg == Seg::fs ? fs : 0)) && faults(gprs[7] & mask);
 	}
