@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <cstring>
+#include <functional>
 #include "arch/x86/vm/fetch_memo.hpp"
 #include "vm_processors.hpp"
 
@@ -28,7 +29,7 @@ template <class F> struct FetchedBy : TestVm<F, WatchedWords<F>> {
 		EXPECT_EQ(mem->write(*cpus[0], Gpa{code + 0x100}, bytes, sizeof bytes), Errc::ok);
 	}
 	void put(u64 gpa, u64 v) { EXPECT_EQ(mem->write(*cpus[0], Gpa{gpa}, &v, sizeof v), Errc::ok); }
-	void fetch()
+	void fetch(std::function<void()> meanwhile = {})
 	{
 		GuestRam ram = mem->ram(*cpus[0]);
 		FetchMemo::Watch watch{memo, ram};
@@ -36,6 +37,8 @@ template <class F> struct FetchedBy : TestVm<F, WatchedWords<F>> {
 		g.paging = g.pae = g.long_mode = g.write_protect = true;
 		const WalkResult w = walk_guest(watch, g, WalkCaps{}, {regs.cr3}, Gva{va}, {.access = pfec::fetch});
 		ASSERT_TRUE(w.ok);
+		if (meanwhile)
+			meanwhile();
 		memo.keep(va, w.gpa, regs, ram);
 	}
 	bool holds()
@@ -119,4 +122,11 @@ FETCH_MEMO(IsForgotten)
 	t.fetch();
 	t.memo.forget();
 	EXPECT_FALSE(t.holds());
+}
+
+FETCH_MEMO(IsNotMadeOfAWalkDuringWhichSlotsChanged)
+{
+	Fetched t;
+	t.fetch([&] { EXPECT_EQ(t.region(1, 100, 1, t.vmm.map(page_size)), Errc::ok); });
+	EXPECT_FALSE(t.holds()) << "the entries are where the old slots had them";
 }

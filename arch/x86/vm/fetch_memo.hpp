@@ -10,20 +10,21 @@ namespace kx {
  * How the last instruction was fetched: the guest's page-table entries that led to it, where they are in
  * the VMM's memory, and what stood in them. A driver's loop on a device register is fetched again and again
  * by the same entries; to look whether they, and the bytes, still are what they were is a third of the work
- * of walking and decoding, and proves the same: a walk reads nothing else.
+ * of walking and decoding, and proves the same: a walk reads nothing else. (Under PAE paging it does: the
+ * four entries CR3 points to. Such walks are not kept.) Places are linear addresses: RIP alone names no place.
  */
 class FetchMemo {
 	static constexpr unsigned max_levels = 5;
 	Hva at_[max_levels] = {Hva{0}, Hva{0}, Hva{0}, Hva{0}, Hva{0}};
 	u64 entry_[max_levels] = {};
 	Hva code_{0};
-	u64 rip_ = 0, cr3_ = 0, cr0_ = 0, cr4_ = 0, efer_ = 0, generation_ = 0;
+	u64 linear_ = 0, cr3_ = 0, cr0_ = 0, cr4_ = 0, efer_ = 0, generation_ = 0;
 	u8 levels_ = 0;
 	bool usable_ = false;
 
-	bool same_place(u64 rip, const ControlRegs &r, u64 generation) const
+	bool same_place(u64 linear, const ControlRegs &r, u64 generation) const
 	{
-		return usable_ && rip == rip_ && r.cr3 == cr3_ && r.cr0 == cr0_ && r.cr4 == cr4_ && r.efer == efer_ &&
+		return usable_ && linear == linear_ && r.cr3 == cr3_ && r.cr0 == cr0_ && r.cr4 == cr4_ && r.efer == efer_ &&
 		       generation == generation_;
 	}
 
@@ -38,6 +39,7 @@ public:
 		{
 			m.usable_ = true;
 			m.levels_ = 0;
+			m.generation_ = ram.generation();
 		}
 		Result<u64> read64(Gpa p)
 		{
@@ -65,24 +67,24 @@ public:
 		}
 	};
 
-	/* The walk led to `code`, where the instruction begins; two pages are one too many. */
-	void keep(u64 rip, Gpa code, const ControlRegs &r, GuestRam &ram)
+	/* The walk that was watched led to `code`, where the instruction begins; two pages are one too many. Slots
+	 * that changed meanwhile may have given it entries of either kind. */
+	void keep(u64 linear, Gpa code, const ControlRegs &r, GuestRam &ram)
 	{
 		const auto page = ram.hva(code.frame());
-		usable_ = usable_ && page.ok() && code.offset() <= page_size - 15;
+		usable_ = usable_ && page.ok() && code.offset() <= page_size - 15 && generation_ == ram.generation();
 		if (!usable_)
 			return;
 		code_ = page.peek() + code.offset();
-		rip_ = rip, cr3_ = r.cr3, cr0_ = r.cr0, cr4_ = r.cr4, efer_ = r.efer;
-		generation_ = ram.generation();
+		linear_ = linear, cr3_ = r.cr3, cr0_ = r.cr0, cr4_ = r.cr4, efer_ = r.efer;
 	}
 
 	void forget() { usable_ = false; }
 
-	/* Would fetching at rip give these bytes again? */
-	bool holds(u64 rip, const ControlRegs &r, GuestRam &ram, Span<const u8> bytes) const
+	/* Would fetching there give these bytes again? */
+	bool holds(u64 linear, const ControlRegs &r, GuestRam &ram, Span<const u8> bytes) const
 	{
-		if (!same_place(rip, r, ram.generation()))
+		if (!same_place(linear, r, ram.generation()))
 			return false;
 		for (unsigned i = 0; i < levels_; ++i) {
 			u64 now;

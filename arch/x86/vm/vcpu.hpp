@@ -57,6 +57,7 @@ public:
 	MsrContext msr_context(const ControlRegs &r) const { return {cpuid, sys->caps, sys->limits, r}; }
 	MsrContext msr_context(ControlRegs &&) const = delete;
 	bool in_64bit() const { return (hw.efer() & efer::lma) && hw.cs_l(); }
+	u64 linear_rip() const { return in_64bit() ? hw.rip() : u32(hw.segment_base(Seg::cs) + hw.rip()); }
 	/* MSR backend. */
 	u64 read(MsrSlot s) const;
 	void write(MsrSlot s, u64 v, MsrBy by);

@@ -131,15 +131,15 @@ template <Vendor V> emulate::Translation Vcpu<V>::walk(GuestRam &ram, Gva a, u32
 	r.access = want | (hw.cpl() == 3 && implicit == Implicit::no ? pferr::user : 0);
 	r.smap_exempt = implicit == Implicit::no && hw.cpl() < 3 && (hw.rflags() & rflags::ac);
 	r.pkru = pkru; /* taken out of the register at each exit */
-	const WalkCaps caps{u8(cpuid.max_phys_bits())};
+	WalkCaps caps{.phys_bits = u8(cpuid.max_phys_bits())};
+	caps.top_global_rsvd = cpuid.vendor() != CpuVendor::intel;
 	WalkResult w;
 	if (want & pferr::fetch) {
 		FetchMemo::Watch watch{fetched, ram};
 		w = walk_guest(watch, g, caps, tables, a, r);
-		/* Of an instruction over two pages the second walk has nothing to say about RIP. */
-		const u64 start = in_64bit() ? hw.rip() : u32(hw.segment_base(Seg::cs) + hw.rip());
-		if (w.ok && a.raw() == start)
-			fetched.keep(hw.rip(), w.gpa, regs(), ram);
+		/* Of an instruction over two pages the second walk has nothing to say about its start. */
+		if (w.ok && a.raw() == linear_rip() && paging_of(g) != GuestPaging::pae)
+			fetched.keep(a.raw(), w.gpa, regs(), ram);
 		else
 			fetched.forget();
 	} else {

@@ -88,7 +88,7 @@ public:
 
 	unsigned prefetched(u8 *bytes) { return V::prefetched(v_, bytes); }
 	/* Fetching at RIP would give these bytes again. */
-	bool unchanged(Span<const u8> bytes) { return v_.fetched.holds(v_.hw.rip(), v_.regs(), ram(), bytes); }
+	bool unchanged(Span<const u8> bytes) { return v_.fetched.holds(v_.linear_rip(), v_.regs(), ram(), bytes); }
 	bool event_pending() const
 	{
 		return v_.requests.relaxed() || (__atomic_load_n(v_.thread_flags, __ATOMIC_RELAXED) & KX_THREAD_WORK);

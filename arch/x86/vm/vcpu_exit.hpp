@@ -363,7 +363,7 @@ template <Vendor V> u64 Vcpu<V>::rip_after(unsigned length) const
 template <Vendor V> unsigned Vcpu<V>::fetch(u8 (&bytes)[15])
 {
 	VcpuMachine<V> m{*this};
-	const u64 at = in_64bit() ? hw.rip() : u32(hw.segment_base(Seg::cs) + hw.rip());
+	const u64 at = linear_rip();
 	unsigned got = 0;
 	while (got < sizeof bytes) {
 		const Gva a{at + got};
