@@ -110,11 +110,12 @@ struct kx_host_page {
  * still return writable=1. -EFAULT: nothing there; -EHWPOISON; -EINTR: fatal signal; -ENOMEM. */
 int kx_page_pin(kx_u64 hva, int want_write, struct kx_host_page *out);
 /* The mapping stands (or was given up): drop the reference. mapped_writable marks the page dirty,
- * accessed=1 marks it referenced. */
+ * accessed=1 marks it referenced. Does not sleep: the caller still holds mmu_lock, so that the mapping
+ * is there to be zapped by who writes the page back. */
 void kx_page_unpin(kx_u64 pfn, int mapped_writable, int accessed);
 /* What the host's page tables say now of n (1 to 64) pages from hva: takes no reference, faults nothing in,
  * never sleeps. Returns a bit for each page that user space may read there and that is ordinary memory
- * (what GUP-fast would take: not special, not a device's, not PROT_NONE), with pfns[i]; *writable: those
+ * (what GUP-fast would take: not special, not a device's, not PROT_NONE, its protection key open to current), with pfns[i]; *writable: those
  * mapped writable and dirty, which may be mapped writable without marking them. *order: log2 pages of the
  * host's mapping that holds the first page: 0, 9 or 18 (0 when it is not present). Of current's mm. The
  * caller holds mmu_lock and has seen no invalidation in progress over these pages, so that whatever this

@@ -352,6 +352,8 @@ int VmmMemory::pin(std::uint64_t at, bool write, Pin &out)
 
 void VmmMemory::unpin(std::uint64_t pfn, bool dirty)
 {
+	if (dirty && !locks_held())
+		fail("a page is marked dirty when its mapping may be gone already");
 	std::unique_lock g{lock_};
 	auto it = pages_.find(pfn);
 	if (it == pages_.end() || !pins_)

@@ -9,6 +9,7 @@
 #include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
+#include <asm/pkru.h>
 #include "glue.h"
 
 kx_u64 kx_direct_map;
@@ -101,7 +102,8 @@ int kx_cmpxchg_user(kx_u64 at, unsigned int bytes, kx_u64 *old, kx_u64 now)
 
 int kx_user_range_ok(kx_u64 at, kx_u64 bytes)
 {
-	return access_ok((void __user *)at, bytes);
+	/* Not access_ok(): newer ones know only the kernel's half of addresses from the other. */
+	return bytes <= TASK_SIZE_MAX && at <= TASK_SIZE_MAX - bytes;
 }
 
 static void of_page(struct page *page, bool writable, struct kx_host_page *out)
@@ -176,6 +178,13 @@ out:
 	return ret;
 }
 
+/* Before 6.6 it always did. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define HONOR_NUMA_HINTS FOLL_HONOR_NUMA_FAULT
+#else
+#define HONOR_NUMA_HINTS 0
+#endif
+
 int kx_page_pin(kx_u64 hva, int want_write, struct kx_host_page *out)
 {
 	struct page *page;
@@ -186,7 +195,7 @@ int kx_page_pin(kx_u64 hva, int want_write, struct kx_host_page *out)
 		of_page(page, true, out);
 		return 0;
 	}
-	n = get_user_pages_unlocked(hva, 1, &page, FOLL_HWPOISON | (want_write ? FOLL_WRITE : 0));
+	n = get_user_pages_unlocked(hva, 1, &page, FOLL_HWPOISON | HONOR_NUMA_HINTS | (want_write ? FOLL_WRITE : 0));
 	if (n == 1) {
 		struct page *again;
 
@@ -231,12 +240,25 @@ kx_u64 *kx_page_link(void *page)
 	return (kx_u64 *)&virt_to_page(page)->lru;
 }
 
-/* Present to user space, and present to the hardware: not PROT_NONE, not a NUMA hint. */
-#define SEEN (_PAGE_PRESENT | _PAGE_USER)
+/*
+ * What pte_access_permitted() says of an entry of any level, with PKRU read once: user space may read, or
+ * write, there. That RW is set, and not what pte_write() says, which is true of a shadow stack too.
+ */
+static bool readable(unsigned long entry, u32 pkru)
+{
+	return (entry & (_PAGE_PRESENT | _PAGE_USER)) == (_PAGE_PRESENT | _PAGE_USER) &&
+	       (!pkru || __pkru_allows_read(pkru, pte_flags_pkey(entry)));
+}
+
+static bool writable_and_dirty(unsigned long entry, u32 pkru)
+{
+	return (entry & (_PAGE_RW | _PAGE_DIRTY)) == (_PAGE_RW | _PAGE_DIRTY) &&
+	       (!pkru || __pkru_allows_write(pkru, pte_flags_pkey(entry)));
+}
 
 /* One page-table's worth at most: pages [i, n) as far as this PMD reaches. */
-static unsigned int present_ptes(pmd_t *pmd, unsigned long hva, unsigned int i, unsigned int n, kx_u64 *pfns,
-				 kx_u64 *seen, kx_u64 *writable)
+static unsigned int present_ptes(pmd_t *pmd, unsigned long hva, unsigned int i, unsigned int n, u32 pkru,
+				 kx_u64 *pfns, kx_u64 *seen, kx_u64 *writable)
 {
 	const unsigned long end = pmd_addr_end(hva, hva + ((unsigned long)(n - i) << PAGE_SHIFT));
 	pte_t *entry = pte_offset_kernel(pmd, hva);
@@ -244,11 +266,11 @@ static unsigned int present_ptes(pmd_t *pmd, unsigned long hva, unsigned int i, 
 	for (; hva < end; hva += PAGE_SIZE, entry++, i++) {
 		const pte_t pte = READ_ONCE(*entry);
 
-		if ((pte_flags(pte) & SEEN) != SEEN || pte_special(pte) || pte_devmap(pte) || !pfn_valid(pte_pfn(pte)))
+		if (!readable(pte_val(pte), pkru) || pte_special(pte) || pte_devmap(pte) || !pfn_valid(pte_pfn(pte)))
 			continue;
 		pfns[i] = pte_pfn(pte);
 		*seen |= 1ull << i;
-		if (pte_write(pte) && pte_dirty(pte))
+		if (writable_and_dirty(pte_val(pte), pkru))
 			*writable |= 1ull << i;
 	}
 	return i;
@@ -275,6 +297,7 @@ static unsigned int skip_to(unsigned long reach, unsigned long hva, unsigned int
 kx_u64 kx_host_present(kx_u64 first, unsigned int n, kx_u64 *pfns, kx_u64 *writable, unsigned int *order)
 {
 	struct mm_struct *mm = current->mm;
+	const u32 pkru = read_pkru();
 	kx_u64 seen = 0;
 	unsigned long flags;
 	unsigned int i = 0;
@@ -298,14 +321,14 @@ kx_u64 kx_host_present(kx_u64 first, unsigned int n, kx_u64 *pfns, kx_u64 *writa
 		if (pud_val(pud) & _PAGE_PSE) {
 			const unsigned long reach = (hva & PUD_MASK) + PUD_SIZE;
 
-			if ((pud_flags(pud) & SEEN) != SEEN || pud_devmap(pud) || !pfn_valid(pud_pfn(pud))) {
+			if (!readable(pud_val(pud), pkru) || pud_devmap(pud) || !pfn_valid(pud_pfn(pud))) {
 				i = skip_to(reach, hva, i);
 				continue;
 			}
 			if (!i)
 				*order = PUD_SHIFT - PAGE_SHIFT;
 			i = present_huge(pud_pfn(pud) + ((hva & ~PUD_MASK) >> PAGE_SHIFT), reach,
-					 pud_write(pud) && pud_dirty(pud), hva, i, n, pfns, &seen, writable);
+					 writable_and_dirty(pud_val(pud), pkru), hva, i, n, pfns, &seen, writable);
 			continue;
 		}
 		if (pud_none(pud) || pud_bad(pud)) {
@@ -316,14 +339,14 @@ kx_u64 kx_host_present(kx_u64 first, unsigned int n, kx_u64 *pfns, kx_u64 *writa
 		if (pmd_val(pmd) & _PAGE_PSE) {
 			const unsigned long reach = (hva & PMD_MASK) + PMD_SIZE;
 
-			if ((pmd_flags(pmd) & SEEN) != SEEN || pmd_devmap(pmd) || !pfn_valid(pmd_pfn(pmd))) {
+			if (!readable(pmd_val(pmd), pkru) || pmd_devmap(pmd) || !pfn_valid(pmd_pfn(pmd))) {
 				i = skip_to(reach, hva, i);
 				continue;
 			}
 			if (!i)
 				*order = PMD_SHIFT - PAGE_SHIFT;
 			i = present_huge(pmd_pfn(pmd) + ((hva & ~PMD_MASK) >> PAGE_SHIFT), reach,
-					 pmd_write(pmd) && pmd_dirty(pmd), hva, i, n, pfns, &seen, writable);
+					 writable_and_dirty(pmd_val(pmd), pkru), hva, i, n, pfns, &seen, writable);
 			continue;
 		}
 		/* Also what migrates: a PMD that is neither a table nor a present huge page. */
@@ -331,7 +354,7 @@ kx_u64 kx_host_present(kx_u64 first, unsigned int n, kx_u64 *pfns, kx_u64 *writa
 			i = skip_to((hva & PMD_MASK) + PMD_SIZE, hva, i);
 			continue;
 		}
-		i = present_ptes(&pmd, hva, i, n, pfns, &seen, writable);
+		i = present_ptes(&pmd, hva, i, n, pkru, pfns, &seen, writable);
 	}
 	local_irq_restore(flags);
 	return seen;

@@ -49,6 +49,10 @@ TEST_F(slots, ranges_that_wrap_or_leave_an_address_space_are_refused)
 	EXPECT_ERRNO(EINVAL, vm_try_slot(vm, 1, 0, SLOT_GPA, PAGE, (void *)0xffff888000000000));
 	EXPECT_ERRNO(EINVAL, vm_try_slot(vm, 1, 0, SLOT_GPA, PAGE, (void *)-PAGE));
 	EXPECT_ERRNO(EINVAL, vm_try_slot(vm, 1, 0, SLOT_GPA, 2 * PAGE, (void *)-PAGE));
+	/* Nor is one that differs from a page of ours in bits the page tables do not look at. */
+	for (int bit = 56; bit < 63; bit++)
+		EXPECT_ERRNO(EINVAL, vm_try_slot(vm, 1, 0, SLOT_GPA, PAGE,
+						 (void *)((uintptr_t)p | 1ul << bit)));
 	/* After so much refusal nothing is there, and all of it may be taken. */
 	EXPECT_OK(vm_try_slot(vm, 1, 0, SLOT_GPA, PAGE, p));
 }

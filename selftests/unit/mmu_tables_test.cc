@@ -60,6 +60,10 @@ template <class F> struct Tables {
 	Installed map(u64 gfn, u64 pfn, Level l, Access want, bool log = false)
 	{
 		EXPECT_EQ(cache.top_up(tree.tables_for_fault()), Errc::ok);
+		return map_with_what_is_there(gfn, pfn, l, want, log);
+	}
+	Installed map_with_what_is_there(u64 gfn, u64 pfn, Level l, Access want, bool log = false)
+	{
 		Window w;
 		w.first = Gfn{gfn};
 		w.pfn[0] = pfn;
@@ -117,6 +121,21 @@ TYPED_TEST(TablesOf, TheCursorVisitsEveryLeafOnceInOrder)
 	EXPECT_EQ(t.leaves(511, 513).size(), 2u);
 	EXPECT_EQ(t.leaves(513, 1000).size(), 0u);
 	EXPECT_EQ(t.leaves(5, 5).size(), 0u);
+}
+
+/* Tables that one attempt linked can be cut off before the next. */
+TYPED_TEST(TablesOf, AFaultThatRunsOutOfTablesTriesAgain)
+{
+	Tables<TypeParam> t;
+	EXPECT_EQ(t.map_with_what_is_there(5, 0x1000, Level::page, rw), Installed::again);
+	EXPECT_EQ(t.cache.top_up(1), Errc::ok);
+	EXPECT_EQ(t.map_with_what_is_there(5, 0x1000, Level::page, rw), Installed::again);
+	EXPECT_TRUE(t.cache.empty()) << "one level further";
+	EXPECT_EQ(t.map(5, 0x1000, Level::page, rw), Installed::mapped);
+	EXPECT_EQ(t.map(512, 0x2000, Level::large, Access::read), Installed::mapped);
+	t.cache.drain();
+	EXPECT_EQ(t.map_with_what_is_there(6, 0x1001, Level::page, rw), Installed::mapped) << "needs none";
+	EXPECT_EQ(t.leaves().size(), 3u);
 }
 
 TYPED_TEST(TablesOf, AZapIsBoundedHoweverLargeItsRange)

@@ -36,7 +36,7 @@ concept HostPages = requires(H &h, Hva a, unsigned n, u64 *pfns, u64 *writable, 
 			     const HostPage &p, Used u) {
 	{ h.present(a, n, pfns, writable, order) } -> std::same_as<u64>; /* kx_host_present */
 	{ h.pin(a, want) } -> std::same_as<Result<HostPage>>;		  /* may sleep */
-	h.unpin(p, u);
+	h.unpin(p, u); /* under mmu_lock */
 };
 
 enum class Attempt : u8 {

@@ -157,6 +157,9 @@ public:
 		for (;;) {
 			if (s.level == m.level)
 				return put_leaf(m, w, s);
+			/* The cache has enough for one way down, and an attempt may have gone several. */
+			if (!s.value.is_table(s.level) && cache_.empty()) [[unlikely]]
+				return {Installed::again, 0};
 			if (s.value.is_leaf(s.level)) {
 				if (allows(s.value.access(), m.want))
 					return {Installed::spurious, 0};
@@ -194,7 +197,7 @@ public:
 				return tree_.change(g, s.level, s.entry, s.value, tree_.mmio(), debt_, shared_)
 					       ? Installed::mapped
 					       : Installed::again;
-			} else if (link_empty(m, s)) {
+			} else if (!cache_.empty() && link_empty(m, s)) {
 				down(g, s);
 			} else {
 				return Installed::again;

@@ -28,7 +28,7 @@ public:
 		}
 		return Errc::ok;
 	}
-	u64 *take() { return page_[--n_]; }
+	u64 *take() { return page_[--n_]; } /* not when empty */
 	/* Zeroed, and never linked. */
 	void give_back(u64 *p) { page_[n_++] = p; }
 	void drain()

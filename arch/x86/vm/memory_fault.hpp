@@ -37,6 +37,9 @@ KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault(Vcpu &v, Gpa gpa, u32 
 	if (a.what != Attempt::absent) [[likely]]
 		return count_mapped(v, a);
 
+	/* What the first attempt has linked may be cut off again before the second. */
+	if (v.tables.top_up(tables) != Errc::ok) [[unlikely]]
+		return {FaultKind::failed, Errc::nomem};
 	/* The sequence is read before the host is asked: an invalidation that ends after this makes the
 	 * answer void. */
 	const u64 sequence = invalidations_.sequence();
@@ -45,11 +48,7 @@ KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault(Vcpu &v, Gpa gpa, u32 
 	if (!r.ok())
 		return {FaultKind::failed, r.error()};
 	const HostPage page = kx::move(r).take();
-	a = attempt(v, set, *slot, gfn, want, &page, sequence);
-	host_.unpin(page, a.what != Attempt::mapped	     ? Used::no
-			  : page.writable && !slot->readonly ? Used::written
-							     : Used::read);
-	return count_mapped(v, a);
+	return count_mapped(v, attempt(v, set, *slot, gfn, want, &page, sequence));
 }
 
 KX_MEMORY AttemptResult Memory<F, Tlb, Words, Host>::attempt(Vcpu &v, const SlotSet &set, const Memslot &slot, Gfn gfn,
@@ -57,20 +56,21 @@ KX_MEMORY AttemptResult Memory<F, Tlb, Words, Host>::attempt(Vcpu &v, const Slot
 {
 	Batch owed = batch(); /* paid after unlocking: only promotions and splits owe anything here */
 	ReadGuard lock{mmu_lock_};
-	if (set.generation != generation_) [[unlikely]]
-		return {Attempt::busy};
 	FaultAttempt<F, Words, Host> one{v.root->tree, invalidations_, host_};
 	const Backing b = backing(slot);
-	AttemptResult a;
+	AttemptResult a{set.generation == generation_ ? Attempt::again : Attempt::busy};
 	/* Whoever wins the exchange we lose has changed what we look at: a few rounds, then the guest. */
-	for (unsigned rounds = 4; rounds--;) {
+	for (unsigned rounds = 4; rounds-- && a.what == Attempt::again;)
 		a = one.run(b, gfn, want, held, sequence, v.tables, owed.debt(), lock.held());
-		if (a.what != Attempt::again) [[likely]]
-			break;
-	}
 	/* After the entry: whoever takes the bit protects the page later still. */
 	if (a.what == Attempt::mapped && want == Access::write)
 		slot.mark(gfn);
+	/* Marked dirty while the mapping cannot go: whoever writes the page back later has to zap it first, and a
+	 * mark that came after that would keep the file system from ever learning of the next write. */
+	if (held)
+		host_.unpin(*held, a.what != Attempt::mapped	? Used::no
+				   : held->writable && !b.readonly ? Used::written
+								   : Used::read);
 	return a;
 }
 
