@@ -180,7 +180,7 @@ kx_u64 kx_sme_mask(void);			/* bit that marks memory encrypted, or 0 */
 unsigned kx_phys_bits(void);
 void kx_ibpb(void);
 void kx_other_guest(void);			/* this CPU runs another guest than last: predictions must not cross */
-int kx_host_spec_ctrl(void);			/* the kernel uses MSR SPEC_CTRL */
+kx_u64 kx_spec_ctrl_bits(void);			/* what MSR SPEC_CTRL takes; 0: the kernel does not use it */
 void kx_machine_check(void);			/* as if the #MC that left the guest had hit the host */
 int kx_rcu_watches_guests(void);		/* RCU heeds CPUs between kx_guest_enter and _leave; constant */
 /* A user-return slot: the host's value comes back before the thread sees user space. */

@@ -81,9 +81,24 @@ void kx_other_guest(void)
 		indirect_branch_prediction_barrier();
 }
 
-int kx_host_spec_ctrl(void)
+/* Asked of the register itself: the world switch writes what guests wrote and is not to fault. */
+kx_u64 kx_spec_ctrl_bits(void)
 {
-	return boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL);
+	u64 was, bits = 0;
+	unsigned long flags;
+	int i;
+
+	if (!boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL))
+		return 0;
+	local_irq_save(flags);
+	if (!rdmsrl_safe(MSR_IA32_SPEC_CTRL, &was)) {
+		for (i = 0; i < 32; i++)
+			if (!wrmsrl_safe(MSR_IA32_SPEC_CTRL, BIT_ULL(i)))
+				bits |= BIT_ULL(i);
+		wrmsrl(MSR_IA32_SPEC_CTRL, was);
+	}
+	local_irq_restore(flags);
+	return bits;
 }
 
 unsigned int kx_cpu_bugs(void)

@@ -430,6 +430,53 @@ static void guest_xcr0(void)
 	GUEST_EQ(3, lo);
 }
 
+#define CR4_PKE (1ul << 22)
+
+static inline uint32_t rdpkru(void)
+{
+	uint32_t a, d;
+
+	asm volatile(".byte 0x0f, 0x01, 0xee" : "=a"(a), "=d"(d) : "c"(0));
+	return a;
+}
+
+static inline void wrpkru(uint32_t v)
+{
+	asm volatile(".byte 0x0f, 0x01, 0xef" : : "a"(v), "c"(0), "d"(0) : "memory");
+}
+
+static void guest_pkru(uint64_t cr4_bits, uint64_t value)
+{
+	write_cr4((read_cr4() & ~(CR4_OSXSAVE | CR4_PKE)) | cr4_bits);
+	wrpkru((uint32_t)value);
+	ucall_sync(1);
+	GUEST_EQ(value, rdpkru());
+	wrpkru(0);
+	ucall_sync(2);
+}
+
+/* WRPKRU needs CR4.PKE and not CR4.OSXSAVE. */
+TEST_F(regs, protection_keys_of_guest_and_vmm_do_not_mix)
+{
+	const uint64_t bits[] = { CR4_PKE, CR4_PKE | CR4_OSXSAVE };
+	int key = (int)syscall(SYS_pkey_alloc, 0, 0);
+	uint32_t mine;
+
+	if (key < 0)
+		SKIP(return, "this host has no protection keys");
+	ASSERT_TRUE(kvm_cpuid_leaf(7, 0)->ecx & 1 << 3);
+	mine = rdpkru() | 1u << 30;
+	wrpkru(mine);
+	for (size_t i = 0; i < ARRAY_SIZE(bits); i++) {
+		vcpu_call(self->v, guest_pkru, bits[i], 0x15555554);
+		EXPECT_EQ(1, vcpu_sync(self->v));
+		EXPECT_EQ(mine, rdpkru());
+		EXPECT_EQ(2, vcpu_sync(self->v));
+		EXPECT_EQ(mine, rdpkru());
+		vcpu_finish(self->v);
+	}
+}
+
 TEST_F(regs, xcr0_goes_both_ways_and_refuses_what_the_processor_refuses)
 {
 	struct kvm_xcrs x = { .nr_xcrs = 1, .flags = 1 };

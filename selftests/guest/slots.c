@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include <stdlib.h>
+#include <sys/syscall.h>
 
 #define SLOT_GPA 0x10000000ul
 
@@ -55,6 +56,44 @@ TEST_F(slots, ranges_that_wrap_or_leave_an_address_space_are_refused)
 						 (void *)((uintptr_t)p | 1ul << bit)));
 	/* After so much refusal nothing is there, and all of it may be taken. */
 	EXPECT_OK(vm_try_slot(vm, 1, 0, SLOT_GPA, PAGE, p));
+}
+
+static void set_key_rights(int key, uint32_t rights)
+{
+	uint32_t a, d;
+
+	asm volatile(".byte 0x0f, 0x01, 0xee" : "=a"(a), "=d"(d) : "c"(0));
+	a = (a & ~(3u << 2 * key)) | rights << 2 * key;
+	asm volatile(".byte 0x0f, 0x01, 0xef" : : "a"(a), "c"(0), "d"(0) : "memory");
+}
+
+static void guest_read_then_write(volatile uint32_t *p)
+{
+	ucall_sync(*p);
+	*p = 9;
+	ucall_sync(*p);
+}
+
+/* What the VMM's thread may not touch its guest does not get either. */
+TEST_F(slots, a_closed_protection_key_closes_the_page_to_the_guest)
+{
+	int key = (int)syscall(SYS_pkey_alloc, 0, 0);
+	uint32_t *p = map_anon(PAGE);
+
+	if (key < 0)
+		SKIP(return, "this host has no protection keys");
+	*p = 7;
+	vm_slot(self->vm, 1, 0, SLOT_GPA, PAGE, p);
+	ASSERT_OK(syscall(SYS_pkey_mprotect, p, PAGE, PROT_READ | PROT_WRITE, key));
+	set_key_rights(key, 1);
+	vcpu_call(self->v, guest_read_then_write, SLOT_GPA);
+	EXPECT_EQ(-EFAULT, vcpu_try_run(self->v));
+	set_key_rights(key, 2);		/* to be read, not written */
+	EXPECT_EQ(7, vcpu_sync(self->v));
+	EXPECT_EQ(-EFAULT, vcpu_try_run(self->v));
+	set_key_rights(key, 0);
+	EXPECT_EQ(9, vcpu_sync(self->v));
+	EXPECT_EQ(9, *p);
 }
 
 TEST_F(slots, overlapping_slots_are_refused_with_eexist)

@@ -92,7 +92,8 @@ TEST(MsrList, DropsWhatTheHardwareLacksButNotWhatIsEmulated)
 TEST(MsrList, FollowsVendorSupport)
 {
 	auto h = host_of(ryzen::raw);
-	h->virt.tsc_aux = h->virt.spec_ctrl = h->virt.virt_ssbd = false;
+	h->virt.tsc_aux = h->virt.virt_ssbd = false;
+	h->virt.spec_ctrl = 0;
 	h->make_caps();
 	const MsrLists lists{h->caps, limits_of(*h)};
 	for (u32 i : {msr::TSC_AUX, msr::IA32_SPEC_CTRL, msr::VIRT_SPEC_CTRL})

@@ -56,7 +56,7 @@ template <size_t N> std::unique_ptr<Host> host_of(const RawCpuid (&raw)[N])
 			h->words[unsigned(f.word)] =
 				cpuid_reg(h->cpuid.at(f.leaf, f.subleaf), f.reg);
 	const CpuidRegs d = h->cpuid.at(0xd);
-	h->virt = {.vendor = h->cpuid.vendor(), .tdp = true, .tsc_aux = true, .spec_ctrl = true,
+	h->virt = {.vendor = h->cpuid.vendor(), .tdp = true, .tsc_aux = true, .spec_ctrl = 7,
 		   .virt_ssbd = true, .xsaves = true, .pku = true, .la57 = true,
 		   .xcr0 = d.eax | u64{d.edx} << 32};
 	h->phys_bits = h->cpuid.at(0x80000008).eax & 0xff;

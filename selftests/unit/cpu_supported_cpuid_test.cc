@@ -206,7 +206,7 @@ TEST(SupportedCpuid, OffersSpeculationControlsInBothVendorsNames)
 	for (Feature f : {Feature::spec_ctrl, Feature::intel_stibp, Feature::amd_ibpb,
 			  Feature::amd_ibrs, Feature::amd_stibp})
 		EXPECT_TRUE(h->caps.has(f)) << unsigned(f);
-	h->virt.spec_ctrl = false;
+	h->virt.spec_ctrl = 0;
 	h->make_caps();
 	for (Feature f : {Feature::spec_ctrl, Feature::intel_stibp, Feature::amd_ibpb,
 			  Feature::amd_ibrs, Feature::amd_stibp})

@@ -29,7 +29,7 @@ struct VirtSupport {
 	bool tdp = false;	/* NPT or EPT in use */
 	bool tsc_aux = false;
 	bool invpcid = true;	/* where the processor has it at all */
-	bool spec_ctrl = false; /* MSRs SPEC_CTRL and PRED_CMD */
+	u64 spec_ctrl = 0;	/* MSR SPEC_CTRL: the bits it takes; 0: without it and PRED_CMD */
 	bool virt_ssbd = false; /* MSR VIRT_SPEC_CTRL */
 	bool xsaves = false;	/* XSS */
 	bool pku = false;

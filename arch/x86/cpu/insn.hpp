@@ -77,14 +77,17 @@ inline u64 read_cr3()
 
 template <unsigned N> inline void write_dr(u64 v)
 {
+	static_assert(N < 4 || N == 7);
 	if constexpr (N == 0)
 		asm volatile("mov %0, %%db0" : : "r"(v));
 	else if constexpr (N == 1)
 		asm volatile("mov %0, %%db1" : : "r"(v));
 	else if constexpr (N == 2)
 		asm volatile("mov %0, %%db2" : : "r"(v));
-	else
+	else if constexpr (N == 3)
 		asm volatile("mov %0, %%db3" : : "r"(v));
+	else
+		asm volatile("mov %0, %%db7" : : "r"(v));
 }
 
 inline void stgi() { asm volatile("stgi" : : : "memory"); }

@@ -63,7 +63,7 @@ Result<u64> MsrFile::read(u32 index, MsrBy by, const MsrContext &c, const B &hw)
 		return hw.read(MsrSlot(slot));
 	switch (index) {
 	case msr::IA32_SPEC_CTRL:
-		if (!detail::reachable(c.limits.spec_ctrl, c.cpuid.has_spec_ctrl(), by))
+		if (!detail::reachable(c.limits.spec_ctrl != 0, c.cpuid.has_spec_ctrl(), by))
 			return Errc::inval;
 		return hw.read(MsrSlot::spec_ctrl);
 	case msr::VIRT_SPEC_CTRL:
@@ -104,8 +104,12 @@ Result<MsrEffect> MsrFile::write(u32 index, u64 value, MsrBy by, const MsrContex
 			return Errc::inval;
 		[[fallthrough]];
 	case msr::STAR:
-	case msr::SFMASK:
 	case msr::IA32_SYSENTER_CS:
+		hw.write(MsrSlot(detail::plain_slot(index)), value, by);
+		return MsrEffect::none;
+	case msr::SFMASK:
+		if (value >> 32 && c.limits.vendor == CpuVendor::intel) /* AMD's ignores them */
+			return Errc::inval;
 		hw.write(MsrSlot(detail::plain_slot(index)), value, by);
 		return MsrEffect::none;
 	case msr::IA32_SYSENTER_ESP:
@@ -116,8 +120,8 @@ Result<MsrEffect> MsrFile::write(u32 index, u64 value, MsrBy by, const MsrContex
 			 by);
 		return MsrEffect::none;
 	case msr::IA32_SPEC_CTRL:
-		if (!detail::reachable(c.limits.spec_ctrl, c.cpuid.has_spec_ctrl(), by) ||
-		    (value & ~c.limits.spec_ctrl_valid))
+		if (!detail::reachable(c.limits.spec_ctrl != 0, c.cpuid.has_spec_ctrl(), by) ||
+		    (value & ~c.limits.spec_ctrl))
 			return Errc::inval;
 		hw.write(MsrSlot::spec_ctrl, value, by);
 		return value ? MsrEffect::spec_ctrl : MsrEffect::none;

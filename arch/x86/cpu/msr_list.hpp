@@ -18,14 +18,13 @@ struct MsrLimits {
 	u64 arch_capabilities = 0;	     /* what guests see at first */
 	u64 host_ucode = 0;		     /* the host's IA32_BIOS_SIGN_ID */
 	u64 de_cfg = 0;			     /* DE_CFG bits a guest sees set */
-	u64 spec_ctrl_valid = 0;	     /* bits the host's SPEC_CTRL takes */
-	bool tsc_aux = false, spec_ctrl = false, ibpb = false, virt_ssbd = false;
+	u64 spec_ctrl = 0;		     /* bits the host's SPEC_CTRL takes */
+	bool tsc_aux = false, ibpb = false, virt_ssbd = false;
 	bool lbr = false;		     /* the backend has DEBUGCTL and the LBR stack */
 	UnknownMsr unknown = UnknownMsr::fault;
 };
 
-/* The caller fills host_ucode, spec_ctrl_valid, lbr and unknown from the host. host_arch_cap: its
- * MSR, 0 if none. */
+/* The caller fills host_ucode, lbr and unknown from the host. host_arch_cap: its MSR, 0 if none. */
 MsrLimits msr_limits(const CpuCaps &caps, const KernelView &kernel, const VirtSupport &virt,
 		     u64 host_arch_cap);
 

@@ -11,7 +11,7 @@ VirtSupport Svm::support()
 		.vendor = vendor_of(insn::cpuid(0, 0)),
 		.tdp = true,
 		.tsc_aux = host.caps().rdtscp && kx_user_return_msr(0, msr::TSC_AUX) == 0,
-		.spec_ctrl = kx_host_spec_ctrl() != 0,
+		.spec_ctrl = kx_spec_ctrl_bits(),
 		.virt_ssbd = false,
 		.xsaves = (xsave.eax & bit(3)) != 0,
 		.pku = (leaf7.ecx & bit(4)) != 0, /* OSPKE: the host uses it and switches PKRU */

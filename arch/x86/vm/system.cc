@@ -39,7 +39,8 @@ void System::init(const VirtSupport &virt)
 	});
 	host_xcr0 = kx_fpu_host_xcr0();
 	pku = virt.pku;
-	xss = virt.xsaves && caps.xss();
+	if (cpuid.at(0xd, 1).eax & bit(3)) /* whether guests are offered XSAVES or not: it cannot be taken from them */
+		(void)kx_rdmsr_safe(msr::IA32_XSS, &host_xss);
 	rcu_watches_guests = kx_rcu_watches_guests();
 }
 

@@ -12,8 +12,8 @@ struct System {
 	CpuCaps caps;
 	MsrLimits limits;
 	MsrLists msrs;
-	u64 host_xcr0 = 0;
-	bool pku = false, xss = false, rcu_watches_guests = false;
+	u64 host_xcr0 = 0, host_xss = 0; /* IA32_XSS: 0 as well without XSAVES */
+	bool pku = false, rcu_watches_guests = false;
 	MmuCaps mmu;
 
 	/* Sleeps; called once at load, by whom the vendor's support is known. */

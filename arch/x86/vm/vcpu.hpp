@@ -188,6 +188,12 @@ private:
 	Next inject_events();
 	/* Behind an entry that had an event to deliver. */
 	void delivered();
+	/* By WRPKRU, which needs CR4.PKE alone, or by XRSTOR. */
+	bool reaches_pkru() const
+	{
+		return sys->pku && ((hw.cr4_exiting() & cr4::pke) ||
+				    ((hw.cr4_exiting() & cr4::osxsave) && (xcr0 & xcr0::pkru)));
+	}
 	void guest_state_in();
 	void guest_state_out();
 	Next finish();

@@ -27,12 +27,13 @@ template <Vendor V> void Vcpu<V>::guest_state_in()
 	if (hw.cr4_exiting() & cr4::osxsave) {
 		if (xcr0 != sys->host_xcr0)
 			insn::xsetbv(0, xcr0);
-		if (sys->pku && ((hw.cr4_exiting() & cr4::pke) || (xcr0 & xcr0::pkru)) && pkru != host_pkru_)
-			insn::wrpkru(pkru);
-		if (sys->xss && msrs.xss())
+		if (msrs.xss() != sys->host_xss)
 			insn::wrmsr(msr::IA32_XSS, msrs.xss());
 	}
+	if (reaches_pkru() && pkru != host_pkru_)
+		insn::wrpkru(pkru);
 	if (debug.dr7() & dr7::enables) [[unlikely]] {
+		insn::write_dr<7>(0); /* or the host breaks where the guest says */
 		insn::write_dr<0>(debug.address(0));
 		insn::write_dr<1>(debug.address(1));
 		insn::write_dr<2>(debug.address(2));
@@ -42,16 +43,16 @@ template <Vendor V> void Vcpu<V>::guest_state_in()
 
 template <Vendor V> void Vcpu<V>::guest_state_out()
 {
+	if (reaches_pkru()) {
+		pkru = insn::rdpkru();
+		if (pkru != host_pkru_)
+			insn::wrpkru(host_pkru_);
+	}
 	if (hw.cr4_exiting() & cr4::osxsave) {
-		if (sys->pku && ((hw.cr4_exiting() & cr4::pke) || (xcr0 & xcr0::pkru))) {
-			pkru = insn::rdpkru();
-			if (pkru != host_pkru_)
-				insn::wrpkru(host_pkru_);
-		}
 		if (xcr0 != sys->host_xcr0)
 			insn::xsetbv(0, sys->host_xcr0);
-		if (sys->xss && msrs.xss())
-			insn::wrmsr(msr::IA32_XSS, 0);
+		if (msrs.xss() != sys->host_xss)
+			insn::wrmsr(msr::IA32_XSS, sys->host_xss);
 	}
 }
 

@@ -24,7 +24,7 @@ VirtSupport Vmx::support()
 		.tdp = true,
 		.tsc_aux = (by_cpuid & proc2::rdtscp) && kx_user_return_msr(user_return::tsc_aux, kx::msr::TSC_AUX) == 0,
 		.invpcid = (by_cpuid & proc2::invpcid) != 0,
-		.spec_ctrl = kx_host_spec_ctrl() != 0,
+		.spec_ctrl = kx_spec_ctrl_bits(),
 		.virt_ssbd = false,
 		.xsaves = (xsave.eax & bit(3)) && (by_cpuid & proc2::xsaves),
 		.pku = (leaf7.ecx & bit(4)) != 0, /* OSPKE: the host uses it and switches PKRU */
