@@ -39,7 +39,7 @@ public:
 		{
 			m.usable_ = true;
 			m.levels_ = 0;
-			m.generation_ = ram.generation();
+			m.generation_ = ram.generation(); /* before the walk: slots may change during it */
 		}
 		Result<u64> read64(Gpa p)
 		{
@@ -67,12 +67,11 @@ public:
 		}
 	};
 
-	/* The walk that was watched led to `code`, where the instruction begins; two pages are one too many. Slots
-	 * that changed meanwhile may have given it entries of either kind. */
+	/* The walk that was watched led to `code`, where the instruction begins; two pages are one too many. */
 	void keep(u64 linear, Gpa code, const ControlRegs &r, GuestRam &ram)
 	{
 		const auto page = ram.hva(code.frame());
-		usable_ = usable_ && page.ok() && code.offset() <= page_size - 15 && generation_ == ram.generation();
+		usable_ = usable_ && page.ok() && code.offset() <= page_size - 15;
 		if (!usable_)
 			return;
 		code_ = page.peek() + code.offset();
