@@ -22,7 +22,7 @@
 #define SPEC_INTERCEPTED 148	/* u8: the guest cannot have changed it */
 
 #ifndef VM_CLEAR_CPU_BUFFERS
-#define VM_CLEAR_CPU_BUFFERS
+#error "this kernel does not say how it keeps TSA from guests"
 #endif
 
 .section .text, "ax"
@@ -87,6 +87,8 @@ SYM_FUNC_START(kx_svm_enter)
 	UNTRAIN_RET_VM
 #else
 	UNTRAIN_RET
+	/* SRSO; newer kernels have it in the macro above. */
+	ALTERNATIVE "", "call entry_ibpb", X86_FEATURE_IBPB_ON_VMEXIT
 #endif
 	stgi
 	xor	%eax, %eax

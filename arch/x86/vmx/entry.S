@@ -25,11 +25,8 @@
 
 #define FIELD_HOST_RSP 0x6c14
 
-#ifndef VM_CLEAR_CPU_BUFFERS
-#define VM_CLEAR_CPU_BUFFERS
-#endif
-#ifndef CLEAR_BRANCH_HISTORY_VMEXIT
-#define CLEAR_BRANCH_HISTORY_VMEXIT
+#ifndef CLEAR_CPU_BUFFERS
+#error "this kernel does not say how it keeps MDS, TAA and RFDS from guests"
 #endif
 
 .section .text, "ax"
@@ -63,7 +60,8 @@ SYM_FUNC_START(kx_vmx_enter)
 	btw	$0, LAUNCHED(%rdi)
 	mov	RAX(%rdi), %rax
 	LOAD_GUEST_GPRS
-	VM_CLEAR_CPU_BUFFERS
+	/* MDS, TAA, RFDS: as on the way to user space. The VM_ one is AMD's. */
+	CLEAR_CPU_BUFFERS
 	UNWIND_HINT_SAVE
 	jnc	3f
 2:	vmresume

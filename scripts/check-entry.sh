@@ -1,0 +1,36 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# The world switches as assembled have what the kernel's mitigations want there, which no emulated processor shows
+# missing. Wants a build for KIND to be there.
+# usage: check-entry.sh KIND
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+kind=$1 bad=0
+src=$("$scripts/get-kernel" "$kind")/usr/src
+complain() { echo "$1/entry.o for $kind: $2"; bad=1; }
+
+# Of a feature of cpufeatures.h: its number
+number() { echo $(($(sed -n "s/^#define X86_FEATURE_$1[[:space:]]*\(([^)]*)\).*/\1/p" "$src"/*/arch/x86/include/asm/cpufeatures.h | head -n 1))); }
+
+# The features that switch alternatives there. struct alt_instr has grown: its size is where the second one begins.
+alternatives() {
+	local size
+	size=$(objdump -r -j .altinstructions "$1" | awk '/R_X86_64/ && ++n == 3 { print "0x" $1 }')
+	objcopy -O binary --only-section=.altinstructions --set-section-flags .altinstructions=alloc "$1" /dev/stdout |
+		od -An -v -t u1 -w$((size)) | awk '{ print $9 + $10 % 128 * 256 }'
+}
+
+# entry VENDOR 'FEATURE...' 'SYMBOL...': what alternatives depend on, and what they call or read
+entry() {
+	local object=$build/$kind/arch/x86/$1/entry.o feature name there
+	there=$(alternatives "$object")
+	for feature in $2; do grep -qx "$(number "$feature")" <<<"$there" || complain "$1" "nothing depends on X86_FEATURE_$feature"; done
+	there=$(objdump -r "$object")
+	for name in $3; do grep -qw "$name" <<<"$there" || complain "$1" "no use of $name"; done
+}
+
+entry vmx 'CLEAR_CPU_BUF CLEAR_BHB_LOOP_ON_VMEXIT RSB_VMEXIT RSB_VMEXIT_LITE MSR_SPEC_CTRL KERNEL_IBRS' \
+	'clear_bhb_loop x86_verw_sel'
+entry svm 'CLEAR_CPU_BUF_VM UNRET SRSO_ALIAS IBPB_ON_VMEXIT RSB_VMEXIT MSR_SPEC_CTRL V_SPEC_CTRL' \
+	'entry_untrain_ret srso_alias_untrain_ret entry_ibpb x86_verw_sel'
+exit $bad
