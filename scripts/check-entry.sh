@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# The world switches as assembled have what the kernel's mitigations want there, which no emulated processor shows
-# missing. Wants a build for KIND to be there.
+# The world switches as assembled have what the kernel's mitigations want there, which no emulated processor shows missing, and
+# survive SVM or VMX being switched off at any of their instructions. Wants a build for KIND to be there.
 # usage: check-entry.sh KIND
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -20,17 +20,22 @@ alternatives() {
 		od -An -v -t u1 -w$((size)) | awk '{ print $9 + $10 % 128 * 256 }'
 }
 
-# entry VENDOR 'FEATURE...' 'SYMBOL...': what alternatives depend on, and what they call or read
+# entry VENDOR 'FEATURE...' 'SYMBOL...' 'INSTRUCTION|...': what alternatives depend on, what they call or read, and which
+# instructions have to have an exception table entry
 entry() {
-	local object=$build/$kind/arch/x86/$1/entry.o feature name there
+	local object=$build/$kind/arch/x86/$1/entry.o feature name at there
 	there=$(alternatives "$object")
 	for feature in $2; do grep -qx "$(number "$feature")" <<<"$there" || complain "$1" "nothing depends on X86_FEATURE_$feature"; done
 	there=$(objdump -r "$object")
 	for name in $3; do grep -qw "$name" <<<"$there" || complain "$1" "no use of $name"; done
+	there=$(objdump -r -j __ex_table "$object" | awk '/R_X86_64/ && ++n % 2 { print $3 }')
+	while read -r at name; do
+		grep -qxE "\.text\+0x0*$at" <<<"$there" || complain "$1" "no exception table entry for $name at $at"
+	done < <(objdump -d --no-show-raw-insn "$object" | sed -nE "s/^ *([0-9a-f]+):[[:space:]]+($4)\b.*/\1 \2/p")
 }
 
 entry vmx 'CLEAR_CPU_BUF CLEAR_BHB_LOOP_ON_VMEXIT RSB_VMEXIT RSB_VMEXIT_LITE MSR_SPEC_CTRL KERNEL_IBRS' \
-	'clear_bhb_loop x86_verw_sel'
+	'clear_bhb_loop x86_verw_sel' 'vmwrite|vmlaunch|vmresume'
 entry svm 'CLEAR_CPU_BUF_VM UNRET SRSO_ALIAS IBPB_ON_VMEXIT RSB_VMEXIT MSR_SPEC_CTRL V_SPEC_CTRL' \
-	'entry_untrain_ret srso_alias_untrain_ret entry_ibpb x86_verw_sel'
+	'entry_untrain_ret srso_alias_untrain_ret entry_ibpb x86_verw_sel' 'clgi|stgi|vmrun|vmload|vmsave'
 exit $bad

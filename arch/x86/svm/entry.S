@@ -5,7 +5,7 @@
  * u64 kx_svm_enter(struct svm_switch *s)
  *
  * Called with interrupts off; returns with interrupts off and GIF set. 0: guest mode was entered and
- * left. 1: VMRUN, VMLOAD or VMSAVE faulted (SVM was switched off under us: reboot or crash).
+ * left. 1: one of SVM's instructions faulted (SVM was switched off under us: reboot or crash).
  * The layout of svm_switch is in svm/cpu.hpp, which asserts these offsets.
  */
 #include <linux/linkage.h>
@@ -35,7 +35,7 @@ SYM_FUNC_START(kx_svm_enter)
 	push	%r14
 	push	%r15
 	push	%rdi
-	clgi
+8:	clgi
 
 	/* SPEC_CTRL changes hands only where they differ; from here to VMRUN no return, no indirect branch. */
 	ALTERNATIVE_2 "jmp 10f", "", X86_FEATURE_MSR_SPEC_CTRL, "jmp 10f", X86_FEATURE_V_SPEC_CTRL
@@ -90,7 +90,7 @@ SYM_FUNC_START(kx_svm_enter)
 	/* SRSO; newer kernels have it in the macro above. */
 	ALTERNATIVE "", "call entry_ibpb", X86_FEATURE_IBPB_ON_VMEXIT
 #endif
-	stgi
+9:	stgi
 	xor	%eax, %eax
 30:	add	$8, %rsp
 	pop	%r15
@@ -117,4 +117,6 @@ SYM_FUNC_START(kx_svm_enter)
 	_ASM_EXTABLE(4b, 40b)
 	_ASM_EXTABLE(5b, 6b)
 	_ASM_EXTABLE(6b, 7b)
+	_ASM_EXTABLE(8b, 7b)
+	_ASM_EXTABLE(9b, 7b)
 SYM_FUNC_END(kx_svm_enter)

@@ -44,7 +44,7 @@ SYM_FUNC_START(kx_vmx_enter)
 	cmp	HOST_RSP(%rdi), %rsp
 	je	1f
 	mov	$FIELD_HOST_RSP, %eax
-	vmwrite	%rsp, %rax
+4:	vmwrite	%rsp, %rax
 	mov	%rsp, HOST_RSP(%rdi)
 1:
 	/* SPEC_CTRL changes hands only where they differ; from here to the entry no return, no indirect branch. */
@@ -117,11 +117,12 @@ SYM_INNER_LABEL(kx_vmx_exit, SYM_L_GLOBAL)
 40:	mov	(%rsp), %rdi
 	mov	$1, %ebx
 	jmp	20b
-	/* A fault */
+	/* A fault: of VMWRITE the registers are the host's still, which does no harm. */
 41:	mov	(%rsp), %rdi
 	mov	$2, %ebx
 	jmp	20b
 
 	_ASM_EXTABLE(2b, 41b)
 	_ASM_EXTABLE(3b, 41b)
+	_ASM_EXTABLE(4b, 41b)
 SYM_FUNC_END(kx_vmx_enter)
