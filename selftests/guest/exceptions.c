@@ -684,4 +684,128 @@ TEST_F(exceptions, segment_limits_and_types_hold_for_mmio_in_32_bit_mode)
 	EXPECT_EQ(0, cpu->error);
 }
 
+/* #DB: how often, where, and whether DR7 guards the debug registers meanwhile. */
+#define DR7_GD (1ul << 13)
+#define DR6_BS (1ul << 14)
+#define DR6_BD (1ul << 13)
+static volatile struct {
+	uint64_t traps, depth, rip[8], dr6, dr7;
+} db;
+
+static void on_db(struct guest_regs *regs)
+{
+	uint64_t v;
+
+	if (db.traps < 8)
+		db.rip[db.traps] = regs->rip;
+	db.traps++;
+	if (!db.depth++) {
+		asm volatile("mov %%db7, %0" : "=r"(v));
+		db.dr7 = v;
+		asm volatile("mov %%db6, %0" : "=r"(v));
+		db.dr6 = v;
+		asm volatile("mov %0, %%db6" : : "r"(0xffff0ff0ul));
+	}
+	db.depth--;
+	regs->rflags |= RFLAGS_RF;
+	if (db.traps >= 8)	/* that is no single step any more */
+		ucall_sync(db.traps);
+}
+
+static void on_db_clear_tf(struct guest_regs *regs)
+{
+	on_db(regs);
+	regs->rflags &= ~RFLAGS_TF;
+}
+
+extern char int1_here[], int1_after[], int1_user_after[], sti_stepped[];
+static void guest_int1(void)
+{
+	guest_handlers[VEC_DB] = on_db;
+	/* The IDT and the stack are mapped by now: Bochs' SVM does not intercept INT1, and loses it to a nested fault. */
+	GUEST_TRY("ud2", :);
+	asm volatile(".globl int1_here, int1_after\nint1_here: .byte 0xf1\nint1_after: nop" : : : "memory");
+	GUEST_EQ(1, db.traps);
+	GUEST_EQ((uintptr_t)int1_after, db.rip[0]);
+	GUEST_EQ(0, db.dr6 & (0xf | DR6_BS | DR6_BD));
+}
+
+TEST_F(exceptions, int1_is_a_trap_and_the_guest_goes_on_behind_it)
+{
+	vcpu_call(self->v, guest_int1);
+	vcpu_finish(self->v);
+}
+
+static void on_db_once(struct guest_regs *regs)
+{
+	db.rip[db.traps++ & 7] = regs->rip;
+	if (regs->rip == (uintptr_t)int1_user_after)
+		regs->rflags &= ~RFLAGS_TF;
+}
+
+static void user_int1_in_a_shadow(void)
+{
+	asm volatile("mov %%ss, %%eax; pushfq; orq $0x100, (%%rsp); popfq\n"
+		     "mov %%eax, %%ss; .byte 0xf1\n"
+		     ".globl int1_user_after\nint1_user_after: nop; nop" : : : "rax", "memory", "cc");
+}
+
+static void guest_user_int1(void)
+{
+	guest_handlers[VEC_DB] = on_db_once;
+	GUEST_EQ(NO_EXC, guest_user(user_read, SCRATCH_GPA, 0));
+	GUEST_EQ(NO_EXC, guest_user(user_int1_in_a_shadow, 0, 0));
+	GUEST_EQ((uintptr_t)int1_user_after, db.rip[(db.traps - 1) & 7]);
+	ucall_sync(db.traps);
+}
+
+/* Emulated processors take the step of MOV SS as well: how many traps there are is theirs to say. */
+TEST_F(exceptions, a_user_cannot_stop_the_vm_by_int1_in_the_shadow_of_mov_ss)
+{
+	vcpu_call(self->v, guest_user_int1);
+	EXPECT_LE(1, vcpu_sync(self->v));
+	vcpu_finish(self->v);
+}
+
+static void on_db_step(struct guest_regs *regs)
+{
+	db.rip[db.traps++ & 7] = regs->rip;
+	if (db.traps == 3)
+		regs->rflags &= ~RFLAGS_TF;
+}
+
+static void guest_step_sti(void)
+{
+	guest_handlers[VEC_DB] = on_db_step;
+	asm volatile("pushfq; orq $0x100, (%%rsp); popfq\n"
+		     "sti; .globl sti_stepped\nsti_stepped: nop; nop; nop; cli" : : : "memory", "cc");
+	GUEST_EQ(3, db.traps);
+	for (int i = 0; i < 3; i++)
+		GUEST_EQ((uintptr_t)sti_stepped + i, db.rip[i]);
+}
+
+TEST_F(exceptions, sti_can_be_single_stepped)
+{
+	vcpu_call(self->v, guest_step_sti);
+	vcpu_finish(self->v);
+}
+
+/* The instruction that is stepped exits; the handler may use the debug registers. */
+static void guest_step_guarded(void)
+{
+	guest_handlers[VEC_DB] = on_db_clear_tf;
+	asm volatile("mov %0, %%db7" : : "r"(0x400 | DR7_GD));
+	asm volatile("pushfq; orq $0x100, (%%rsp); popfq; cpuid; nop"
+		     : : "a"(0), "c"(0) : "rbx", "rdx", "memory", "cc");
+	GUEST_EQ(1, db.traps);
+	GUEST_EQ(0, db.dr7 & DR7_GD);
+	GUEST_EQ(DR6_BS, db.dr6 & (DR6_BS | DR6_BD));
+}
+
+TEST_F(exceptions, every_debug_exception_opens_the_debug_registers)
+{
+	vcpu_call(self->v, guest_step_guarded);
+	vcpu_finish(self->v);
+}
+
 GUEST_TEST_MAIN

@@ -107,6 +107,14 @@ TEST_F(Debug, UpperHalvesFault)
 	EXPECT_EQ(d.dr7(), 0x400u);
 }
 
+TEST_F(Debug, AreOpenToEveryHandlerOfTheirException)
+{
+	ASSERT_TRUE(d.write(7, dr7::gd | 1, *cpuid).ok());
+	d.record(dr6::bs);
+	EXPECT_EQ(d.dr7(), dr7::fixed1 | 1);
+	EXPECT_TRUE(d.access(7, 0, 0).ok());
+}
+
 TEST_F(Debug, RecordWhatHappened)
 {
 	d.record(0x1);

@@ -16,11 +16,7 @@ OrException<unsigned> DebugRegs::access(unsigned n, u64 cr4, unsigned cpl) const
 	return alias ? n + 2 : n;
 }
 
-void DebugRegs::take_general_detect()
-{
-	record(dr6::bd);
-	dr7_ &= ~dr7::gd;
-}
+void DebugRegs::take_general_detect() { record(dr6::bd); }
 
 void DebugRegs::task_switched() { dr7_ &= ~(dr7::local_enables | dr7::le); }
 
@@ -70,6 +66,7 @@ void DebugRegs::record(u64 payload)
 	u64 v = (dr6_ & ~dr6::traps) | dr6::active_low | payload;
 	v ^= payload & dr6::active_low;
 	dr6_ = v & ~bit(12);
+	dr7_ &= ~dr7::gd; /* its handler may look. SDM vol. 3 §18.2.4 */
 }
 
 void DebugRegs::take(const u64 (&db)[4], u64 dr6, u64 dr7)

@@ -45,7 +45,7 @@ public:
 	OrException<u64> write(unsigned n, u64 value, const CpuidTable &cpuid);
 
 	/* #DB is about to be delivered: payload as the pending-debug-exceptions format (DR6 with
-	 * the active-low bits turned round). */
+	 * the active-low bits turned round). Opens the registers to its handler: DR7.GD. */
 	void record(u64 payload);
 	/* What the CPU left in the registers when the guest ran with them. */
 	void take(const u64 (&db)[4], u64 dr6, u64 dr7);

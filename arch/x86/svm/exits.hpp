@@ -180,7 +180,9 @@ template <class Vcpu> Next exception(Vcpu &v, Vector vec)
 			if (!(v.hw.dr6() & dr6::traps))
 				return Next::guest;
 		}
-		return v.raise(Exception::plain(vec)); /* DR6 and DR7 are as the guest shall see them */
+		/* DR6 is as the guest shall see it. */
+		v.hw.set_dr7(v.hw.dr7() & ~dr7::gd);
+		return v.raise(Exception::plain(vec));
 	default:
 		return v.unexpected_exit(c.exit_code);
 	}

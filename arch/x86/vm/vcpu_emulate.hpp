@@ -217,9 +217,7 @@ template <Vendor V> Next Vcpu<V>::task_switch(const kx::emulate::TaskSwitch &t, 
 		hw.set_shadow(Shadow::none);
 		if (o.trap == kx::emulate::Outcome::Trap::none)
 			return Next::guest;
-		debug.record(dr6::bt);
-		hw.set_dr6(debug.dr6());
-		return raise(Exception::plain(Vector::db));
+		return debug_exception(dr6::bt);
 	case K::fault:
 		return Next::guest;
 	case K::error:

@@ -79,17 +79,13 @@ template <Vendor V> Next Vcpu<V>::skip(u64 next_rip)
 
 template <Vendor V> Next Vcpu<V>::single_step()
 {
-	debug.record(dr6::bs);
-	hw.set_dr6(debug.dr6());
-	return raise(Exception::plain(Vector::db));
+	return debug_exception(dr6::bs);
 }
 
 template <Vendor V> Next Vcpu<V>::debug_exception(u64 payload)
 {
 	sync_debug();
 	debug.record(payload);
-	if (payload & dr6::bd)
-		debug.take_general_detect();
 	hw.set_dr6(debug.dr6());
 	hw.set_dr7(debug.dr7());
 	return raise(Exception::plain(Vector::db));

@@ -420,6 +420,13 @@ void Cpu::set_shadow(Shadow s)
 		set<Reg::interruptibility>(now);
 }
 
+void Cpu::pass_int1()
+{
+	set_rip(next_rip());
+	set_shadow(Shadow::none);
+	set_rflags(rflags() & ~rflags::rf);
+}
+
 void Cpu::inject(u32 type, u8 vector)
 {
 	vmwrite<Field::entry_info>(u32(info::Valid::mask | info::Type::put(type) | vector));

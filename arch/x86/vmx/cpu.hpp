@@ -237,6 +237,11 @@ public:
 		return get<Reg::interruptibility>() & either ? Shadow::active : Shadow::none;
 	}
 	void set_shadow(Shadow s);
+	/* An exit for #DB takes the pending ones away, also a step that an entry with a shadow insists on: put_rest()
+	 * has to look. */
+	void rewrite_shadow() { set<Reg::interruptibility>(get<Reg::interruptibility>()); }
+	/* INT1 is a trap, but its exit comes before it. */
+	void pass_int1();
 	void inject(const Exception &e);
 	void inject_interrupt(u8 vector) { inject(info::external, vector); }
 	void inject_nmi();

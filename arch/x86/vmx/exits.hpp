@@ -144,6 +144,10 @@ template <class Vcpu> Next exception(Vcpu &v)
 	case Vector::ac:
 		return v.raise(Exception::coded(vec, v.hw.exit_error()));
 	case Vector::db:
+		if (info::Type::get(i) == info::privileged)
+			v.hw.pass_int1();
+		else
+			v.hw.rewrite_shadow();
 		return v.debug_exception(v.hw.qualification());
 	default:
 		return v.unexpected_exit(v.hw.reason());
