@@ -669,6 +669,80 @@ static void set_handlers(struct vm *vm)
 	set_handler(vm, VEC_UD, on_exception);
 }
 
+/* An exit in the middle of the delivery would tell what it was. */
+static void map_idt(struct vcpu *v)
+{
+	set_handlers(v->vm);
+	vcpu_call(v, guest_nop_loop, 1);
+	vcpu_sync(v);
+	put_in(v, BY_EXCEPTION);
+	vcpu_sync(v);
+	G(v->vm, got).exceptions = 0;
+}
+
+/* An NMI that user space hands over half delivered: its handler keeps the next one out. */
+TEST_F(inject, an_nmi_put_in_as_injected_masks_the_next)
+{
+	struct kvm_vcpu_events e;
+
+	if (on_intel() && vmx_without("vnmi"))
+		SKIP(return, "without virtual NMIs nobody sees the end of a handler that keeps interrupts off");
+	map_idt(self->v);
+	set_handler(self->vm, VEC_NMI, on_nmi_talk);
+	vcpu_call(self->v, guest_nop_loop, 1000);
+	EXPECT_EQ(0, vcpu_sync(self->v));
+	ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+	e.nmi.injected = 1;
+	e.nmi.masked = 0;
+	ASSERT_OK(ioctl(self->v->fd, KVM_SET_VCPU_EVENTS, &e));
+	EXPECT_EQ(101, vcpu_sync(self->v));
+	ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+	EXPECT_EQ(1, e.nmi.masked);
+	EXPECT_EQ(0, e.nmi.injected);
+	ASSERT_OK(ioctl(self->v->fd, KVM_NMI, 0));
+	EXPECT_EQ(102, vcpu_sync(self->v));
+	EXPECT_EQ(0, G(self->vm, got).exceptions);
+	EXPECT_EQ(2, vcpu_sync(self->v));
+	EXPECT_EQ(0, G(self->vm, got).exceptions);
+}
+
+/* KVM_RUN ends before the guest is entered, and user space looks at the events meanwhile. */
+TEST_F(inject, an_nmi_that_a_signal_held_back_masks_the_next)
+{
+	struct { struct kvm_signal_mask m; uint64_t set; } none = { .m = { .len = 8 } };
+	struct kvm_vcpu_events e;
+	sigset_t block, old;
+
+	if (on_intel() && vmx_without("vnmi"))
+		SKIP(return, "without virtual NMIs nobody sees the end of a handler that keeps interrupts off");
+	kick_setup();
+	sigemptyset(&block);
+	sigaddset(&block, SIGUSR1);
+	map_idt(self->v);
+	set_handler(self->vm, VEC_NMI, on_nmi_talk);
+	vcpu_call(self->v, guest_nop_loop, 1000);
+	EXPECT_EQ(0, vcpu_sync(self->v));
+	vcpu_complete(self->v);
+	ASSERT_OK(ioctl(self->v->fd, KVM_NMI, 0));
+	ASSERT_OK(pthread_sigmask(SIG_BLOCK, &block, &old));
+	ASSERT_OK(ioctl(self->v->fd, KVM_SET_SIGNAL_MASK, &none));
+	for (int i = 0; i < 2; i++) {
+		raise(SIGUSR1);
+		EXPECT_EQ(-EINTR, vcpu_try_run(self->v));
+		ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+		EXPECT_EQ(1, e.nmi.injected + e.nmi.pending);
+	}
+	ASSERT_OK(ioctl(self->v->fd, KVM_SET_SIGNAL_MASK, NULL));
+	ASSERT_OK(pthread_sigmask(SIG_SETMASK, &old, NULL));
+	EXPECT_EQ(101, vcpu_sync(self->v));
+	ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+	EXPECT_EQ(1, e.nmi.masked);
+	ASSERT_OK(ioctl(self->v->fd, KVM_NMI, 0));
+	EXPECT_EQ(102, vcpu_sync(self->v));
+	EXPECT_EQ(2, vcpu_sync(self->v));
+	EXPECT_EQ(0, G(self->vm, got).exceptions);
+}
+
 TEST_F(inject, an_event_whose_idt_is_not_yet_mapped_is_delivered_once)
 {
 	uint8_t *p = map_anon(60 * PAGE);

@@ -79,6 +79,21 @@ TEST_RUN(Events, AnNmiCutShortGoesInAgain)
 	EXPECT_TRUE(entry(2).quiet());
 }
 
+TEST_RUN(Events, AnNmiThatTheVmmHandsOverInjectedMasksTheNext)
+{
+	kvm_vcpu_events e = events();
+	e.nmi.injected = 1;
+	e.nmi.masked = 0;
+	EXPECT_EQ(ioctl(KVM_SET_VCPU_EVENTS, &e), 0);
+	nmi();
+	then({.kind = K::interrupt});
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_TRUE(entry(0).nmi);
+	EXPECT_TRUE(entry(1).quiet());
+	EXPECT_TRUE(events().nmi.masked && events().nmi.pending);
+}
+
 TEST_RUN(Events, AnExceptionCutShortGoesInAgainWithItsCode)
 {
 	const Exception gp = Exception::coded(Vector::gp, 0x18);

@@ -88,6 +88,9 @@ template <Vendor V> Next Vcpu<V>::inject_events()
 		events.deliver(exception);
 		hw.inject(Exception{x.vector, x.has_error, x.error, 0});
 	} else if (events.nmi_injected()) {
+		/* The VMM may have said otherwise, or have looked while it was held back. */
+		events.mask_nmi();
+		V::nmi_masked(*this);
 		events.deliver(nmi);
 		hw.inject_nmi();
 	} else if (waits && interrupt_allowed()) {
