@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Exceptions that the guest must get: from the processor, and from instructions done for it. */
+#include <cpuid.h>
 #include "test.h"
 
 #define WINDOW 0x7000000000ul
@@ -805,6 +806,27 @@ static void guest_step_guarded(void)
 TEST_F(exceptions, every_debug_exception_opens_the_debug_registers)
 {
 	vcpu_call(self->v, guest_step_guarded);
+	vcpu_finish(self->v);
+}
+
+/* Not in CPUID, and done as nothing, as long as the VMM does not ask for #UD. */
+static void guest_mwait(void)
+{
+	GUEST_TRY("monitor", : : "a"(SCRATCH_GPA), "c"(0), "d"(0));
+	GUEST_FAULTS(NO_EXC);
+	GUEST_TRY("mwait", : : "a"(0), "c"(0));
+	GUEST_FAULTS(NO_EXC);
+}
+
+TEST_F(exceptions, monitor_and_mwait_do_nothing)
+{
+	uint32_t a, b, c, d;
+
+	__cpuid(1, a, b, c, d);
+	if (!(c >> 3 & 1))
+		SKIP(return, "this processor has no MONITOR");
+	EXPECT_EQ(0, kvm_cpuid_leaf(1, 0)->ecx >> 3 & 1);
+	vcpu_call(self->v, guest_mwait);
 	vcpu_finish(self->v);
 }
 

@@ -223,6 +223,13 @@ template <class Vcpu> Next Svm::slow_exit(Vcpu &v)
 		/* The guest's memory is coherent without it. */
 		return detail::with_next_rip(v, code == exit::invd ? emulate::opcode::invd : emulate::opcode::wbinvd,
 					     [&](u64 n) { return v.skip(n); });
+	case exit::monitor:
+		/* Not in CPUID, but nothing rather than #UD: KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is on, and
+		 * KVM_CAP_DISABLE_QUIRKS2 is not there to switch it off. */
+		return detail::with_next_rip(v, emulate::opcode::monitor, [&](u64 n) { return v.skip(n); });
+	case exit::mwait:
+	case exit::mwait_armed:
+		return detail::with_next_rip(v, emulate::opcode::mwait, [&](u64 n) { return v.skip(n); });
 	case exit::pause:
 		kx_cond_resched();
 		return Next::guest; /* PAUSE is executed again; that is what a spinning vCPU wants */
@@ -241,9 +248,6 @@ template <class Vcpu> Next Svm::slow_exit(Vcpu &v)
 	case exit::skinit:
 	case exit::rdtscp:
 	case exit::invpcid:
-	case exit::monitor:
-	case exit::mwait:
-	case exit::mwait_armed:
 	case exit::rdpru:
 	case exit::invlpgb:
 	case exit::invlpgb_illegal:

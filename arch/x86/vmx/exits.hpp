@@ -275,6 +275,11 @@ template <class Vcpu> Next Vmx::slow_exit(Vcpu &v)
 	case reason::invd:
 	case reason::wbinvd:
 		return v.skip(v.hw.next_rip()); /* the guest's memory is coherent without it */
+	case reason::monitor:
+	case reason::mwait:
+		/* Not in CPUID, but nothing rather than #UD: KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS is on, and
+		 * KVM_CAP_DISABLE_QUIRKS2 is not there to switch it off. */
+		return v.skip(v.hw.next_rip());
 	case reason::pause:
 		kx_cond_resched();
 		return v.skip(v.hw.next_rip());
@@ -298,8 +303,6 @@ template <class Vcpu> Next Vmx::slow_exit(Vcpu &v)
 	case reason::invept:
 	case reason::invvpid:
 	case reason::vmfunc:
-	case reason::monitor:
-	case reason::mwait:
 	case reason::rdtscp:
 	case reason::invpcid:
 	case reason::rdrand:
