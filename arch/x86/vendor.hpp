@@ -36,6 +36,12 @@ namespace user_return {
 inline constexpr unsigned tsc_aux = 0, star = 1, lstar = 2, sfmask = 3;
 }
 
+/* The event whose delivery the last exit cut short, and that exit, as kvm_run tells them. */
+struct CutShort {
+	bool valid = false;
+	u64 event = 0, reason = 0, qualification = 0;
+};
+
 enum class Entered : u8 { yes, off }; /* off: virtualization was switched off under us (crash, reboot) */
 
 /* One guest processor in hardware. Everything but init() and the constructors runs under the vCPU's mutex

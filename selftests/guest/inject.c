@@ -877,6 +877,46 @@ TEST_F(inject, software_interrupts_whose_idt_is_not_yet_mapped_are_delivered_onc
 	}
 }
 
+/* Where there is no memory at all, no instruction can be emulated instead. */
+static void guest_ud_on_stack(uint64_t rsp)
+{
+	asm volatile("mov %0, %%rsp; ud2" : : "r"(rsp) : "memory");
+}
+
+static void expect_delivery_error(struct __test_metadata *_metadata, struct vcpu *v, uint64_t event)
+{
+	struct kvm_run *run = v->run;
+
+	vcpu_expect(v, KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(KVM_INTERNAL_ERROR_DELIVERY_EV, run->internal.suberror);
+	EXPECT_LE(4, run->internal.ndata);
+	EXPECT_EQ(event, run->internal.data[0] & 0x800007ff);
+}
+
+TEST_F(inject, an_event_whose_stack_or_idt_is_no_memory_is_an_internal_error)
+{
+	uint64_t ud2;
+
+	set_handlers(self->vm);
+	for (int i = 0; i < 3; i++) {
+		vcpu_call(self->v, guest_ud_on_stack, MMIO_GPA + 0x800);
+		expect_delivery_error(_metadata, self->v, 0x80000306);
+		ud2 = vcpu_rip(self->v);
+		EXPECT_EQ(0, memcmp(vm_hva(self->vm, ud2), "\x0f\x0b", 2));
+	}
+	vcpu_call(self->v, guest_int);
+	EXPECT_EQ(0, vcpu_sync(self->v));
+	use_idt(self->v, MMIO_GPA);
+	vcpu_complete(self->v);
+	put_in(self->v, BY_IRQ);
+	expect_delivery_error(_metadata, self->v, 0x80000000 | IRQ);
+	/* Nothing is lost. */
+	use_idt(self->v, IDT_GPA);
+	EXPECT_EQ(1, vcpu_sync(self->v));
+	EXPECT_EQ(1, G(self->vm, got).irqs);
+	EXPECT_EQ(0, G(self->vm, got).exceptions);
+}
+
 /* Debug exceptions of the guest itself. */
 static void on_db(struct guest_regs *regs)
 {

@@ -94,6 +94,21 @@ TEST_RUN(Events, AnNmiThatTheVmmHandsOverInjectedMasksTheNext)
 	EXPECT_TRUE(events().nmi.masked && events().nmi.pending);
 }
 
+TEST_RUN(Events, ADeliveryThatMeetsNoMemoryIsAnErrorAndIsNotLost)
+{
+	set_rflags(rflags::fixed | rflags::intf);
+	interrupt(0x31);
+	then({.kind = K::mmio, .gpa = this->device, .code = pferr::write, .cut_interrupt = 0x31});
+	expect_exit(KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(run->internal.suberror, KVM_INTERNAL_ERROR_DELIVERY_EV);
+	EXPECT_EQ(run->internal.ndata, 5u);
+	EXPECT_EQ(run->internal.data[0], 0x31u);
+	EXPECT_EQ(run->internal.data[3], this->device);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(entry(1).interrupt, 0x31);
+}
+
 TEST_RUN(Events, AnExceptionCutShortGoesInAgainWithItsCode)
 {
 	const Exception gp = Exception::coded(Vector::gp, 0x18);

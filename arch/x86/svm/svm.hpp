@@ -28,6 +28,12 @@ struct Svm {
 	/* What EXITINTINFO says was not delivered goes back to the queue. */
 	template <class Vcpu> static void collect_delivery(Vcpu &v);
 
+	template <class Vcpu> static CutShort cut_short(const Vcpu &v)
+	{
+		const VmcbControl &c = v.hw.control();
+		return {event::Valid::test(c.exit_int_info), c.exit_int_info, c.exit_code, c.exit_info_1};
+	}
+
 	/* --- NMIs: without virtual NMIs the end of a handler shows by its IRET ---------------------- */
 	template <class Vcpu> static bool nmi_allowed(Vcpu &v)
 	{
