@@ -181,7 +181,7 @@ unsigned kx_phys_bits(void);
 void kx_ibpb(void);
 void kx_other_guest(void);			/* this CPU runs another guest than last: predictions must not cross */
 kx_u64 kx_spec_ctrl_bits(void);			/* what MSR SPEC_CTRL takes; 0: the kernel does not use it */
-void kx_machine_check(void);			/* as if the #MC that left the guest had hit the host */
+void kx_machine_check(void);			/* the #MC that left the guest, as if it had hit user space; IRQs off, behind kx_guest_out, on that CPU */
 int kx_rcu_watches_guests(void);		/* RCU heeds CPUs between kx_guest_enter and _leave; constant */
 /* A user-return slot: the host's value comes back before the thread sees user space. */
 int kx_user_return_msr(unsigned slot, kx_u32 msr);	/* at load: probe and note the host's value */

@@ -22,6 +22,7 @@ enum class Fast : u8 {
 	again,	 /* dealt with: straight back into the guest */
 	settled, /* dealt with, but something has to be injected or looked at first */
 	slow,	 /* not for here */
+	machine_check, /* neither; and the host has to look into this CPU's banks before anything else runs on it */
 };
 
 /* What a slow exit came to. */

@@ -18,6 +18,7 @@ struct Thread {
 	unsigned next_cpu = 0;	     /* where handling the work moves it */
 	std::uint64_t blocked = 0;   /* signals */
 	unsigned worked = 0;	     /* how often it handled work */
+	unsigned machine_checks = 0; /* how many it took */
 	void *loaded = nullptr;	     /* struct kx_thread */
 	void *fpu = nullptr;	     /* whose registers it has; nullptr: its own */
 };

@@ -4,6 +4,7 @@
 #include <linux/context_tracking_state.h>
 #include <linux/cpumask.h>
 #include <asm/debugreg.h>
+#include <asm/mce.h>
 #include <linux/mem_encrypt.h>
 #include <linux/timekeeping.h>
 #include <linux/user-return-notifier.h>
@@ -138,10 +139,14 @@ int kx_nx_huge_pages(void)
 	return boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off();
 }
 
-/* The handler behind the gate knows it came from the kernel. */
+/* Whatever was hit, it was not the kernel: the handler may let it go on, and end the VMM. */
 void kx_machine_check(void)
 {
-	asm volatile("int $18");
+#ifdef CONFIG_X86_MCE
+	struct pt_regs regs = { .cs = __USER_CS, .flags = X86_EFLAGS_IF };
+
+	do_machine_check(&regs);
+#endif
 }
 
 int kx_rcu_watches_guests(void)

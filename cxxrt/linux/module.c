@@ -148,7 +148,7 @@ static int reboot(struct notifier_block *nb, unsigned long action, void *unused)
 
 static struct notifier_block reboot_nb = { .notifier_call = reboot };
 
-/* An NMI or a machine check that ended guest mode is passed on by INT, which FRED takes for a program's. */
+/* An NMI that ended guest mode is passed on by INT, which FRED takes for a program's. */
 static bool fred_in_use(void)
 {
 #ifdef X86_FEATURE_FRED

@@ -34,6 +34,7 @@ struct Exit {
 		again,	   /* fast, of no consequence */
 		settled,   /* fast, but the core has to look */
 		interrupt, /* of the host */
+		machine_check,
 		window,	   /* interrupts can be taken */
 		fault,	   /* raises an exception */
 		task,	   /* switches tasks */
@@ -292,6 +293,7 @@ template <class Traits> struct FakeVendor {
 		switch (e.kind) {
 		case Exit::Kind::again: return Fast::again;
 		case Exit::Kind::settled: return Fast::settled;
+		case Exit::Kind::machine_check: return Fast::machine_check;
 		case Exit::Kind::cpuid:
 			v.cpuid_exit(v.hw.rip() + e.length);
 			return v.events.any() ? Fast::settled : Fast::again;

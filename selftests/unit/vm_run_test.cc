@@ -286,6 +286,16 @@ TEST_RUN(Ends, BadFieldsOfKvmRunAreRefused)
 	expect_exit(KVM_EXIT_HLT);
 }
 
+TEST_RUN(Ends, AMachineCheckIsTakenBeforeAnythingElseRuns)
+{
+	hosted::this_thread().machine_checks = 0;
+	then({.kind = K::machine_check}, [] { EXPECT_EQ(hosted::this_thread().machine_checks, 0u); });
+	then({.kind = K::interrupt}, [] { EXPECT_EQ(hosted::this_thread().machine_checks, 1u); });
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(hosted::this_thread().machine_checks, 1u);
+}
+
 TEST_RUN(Ends, VirtualizationSwitchedOffKillsTheVm)
 {
 	then({.kind = K::off});

@@ -10,6 +10,8 @@ template <class Vcpu> Fast Svm::fast_exit(Vcpu &v)
 {
 	const VmcbControl &c = v.hw.control();
 	const u64 code = c.exit_code;
+	if (code == exit::exception + u64(Vector::mc)) [[unlikely]]
+		return Fast::machine_check;
 	if (v.hw.stepping()) [[unlikely]]
 		return Fast::slow; /* its TF has to go before the instruction is done */
 	if (code == exit::npf) /* of a delivery: what was not delivered has to go in again */
@@ -170,8 +172,7 @@ template <class Vcpu> Next exception(Vcpu &v, Vector vec)
 	const VmcbControl &c = v.hw.control();
 	switch (vec) {
 	case Vector::mc:
-		kx_machine_check();
-		return Next::guest;
+		return Next::guest; /* the host has taken it meanwhile */
 	case Vector::ac:
 		return v.raise(Exception::coded(vec, u32(c.exit_info_1)));
 	case Vector::db:

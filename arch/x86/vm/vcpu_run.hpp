@@ -182,10 +182,15 @@ template <Vendor V> Next Vcpu<V>::enter_once()
 	} while (fast == Fast::again && --budget && !work());
 
 	guest_state_out();
-	if constexpr (V::logs_writes) {
-		/* Outside is who has drained: an interrupt, or the mode, tells whoever waits for it. */
+	if (V::logs_writes || fast == Fast::machine_check) {
 		kx_guest_out();
-		V::drain_log(*this);
+		if (fast == Fast::machine_check) [[unlikely]] {
+			kx_machine_check();
+			fast = Fast::slow;
+		}
+		/* Outside is who has drained: an interrupt, or the mode, tells whoever waits for it. */
+		if constexpr (V::logs_writes)
+			V::drain_log(*this);
 		mode.release(CpuMode::outside);
 		kx_guest_interrupts();
 	} else {

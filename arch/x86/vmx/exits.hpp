@@ -85,9 +85,12 @@ template <class Vcpu> Fast Vmx::fast_exit(Vcpu &v)
 		/* Before anything can unblock NMIs. */
 		if (info::Type::get(v.hw.exit_info()) == info::nmi)
 			kx_host_nmi();
+		else if (Vector(info::Vector::get(v.hw.exit_info())) == Vector::mc)
+			return Fast::machine_check;
 		return Fast::slow;
 	default:
-		return Fast::slow;
+		/* An entry failed of it: bit 31 is set, and reason 41 stands below. SDM vol. 3 §27.9 */
+		return (why & 0xffff) == reason::machine_check ? Fast::machine_check : Fast::slow;
 	}
 	return v.events.any() ? Fast::settled : Fast::again;
 }
@@ -134,13 +137,10 @@ template <class Vcpu> Next exception(Vcpu &v)
 {
 	const u32 i = v.hw.exit_info();
 	const Vector vec = Vector(info::Vector::get(i));
-	if (info::Type::get(i) == info::nmi)
+	if (info::Type::get(i) == info::nmi || vec == Vector::mc)
 		return Next::guest; /* the host has taken it meanwhile */
 	undo_iret(v, info::NmiUnblocked::test(i) && vec != Vector::df);
 	switch (vec) {
-	case Vector::mc:
-		kx_machine_check();
-		return Next::guest;
 	case Vector::ac:
 		return v.raise(Exception::coded(vec, v.hw.exit_error()));
 	case Vector::db:
@@ -222,9 +222,6 @@ template <class Vcpu> Next task_switch(Vcpu &v)
 template <class Vcpu> Next entry_failed(Vcpu &v)
 {
 	v.hw.report_failed_entry();
-	/* The host's own machine check. SDM vol. 3 §27.9 */
-	if ((v.hw.reason() & 0xffff) == reason::machine_check)
-		kx_machine_check();
 	return v.fail_entry(v.hw.reason() == v.hw.refused ? v.hw.instruction_error() : v.hw.reason());
 }
 
