@@ -10,6 +10,20 @@ using namespace kx::svm;
 
 namespace {
 MovCr decode(std::vector<u8> b, Width w) { return decode_mov_cr({b.data(), b.size()}, w); }
+
+TEST(MovCr, OnlyWhatExitedIsDoneAndOnlyByTheKernel)
+{
+	using enum MovCr::Form;
+	const MovCr write = decode({0x0f, 0x22, 0xd8}, Width::long64), read = decode({0x0f, 0x20, 0xd8}, Width::long64),
+		    debug = decode({0x0f, 0x23, 0xf8}, Width::long64);
+	EXPECT_TRUE(explains(write, to_cr, 0));
+	EXPECT_TRUE(explains(read, from_cr, 0));
+	EXPECT_TRUE(explains(debug, to_dr, 0));
+	EXPECT_FALSE(explains(write, from_cr, 0));
+	EXPECT_FALSE(explains(debug, to_cr, 0));
+	EXPECT_FALSE(explains(write, to_dr, 0));
+	EXPECT_FALSE(explains(read, from_cr, 3)) << "it was an SMSW";
+}
 }
 
 TEST(SvmMovCr, NamesBothRegisters)

@@ -109,9 +109,10 @@ template <class Vcpu> Next cr_or_dr(Vcpu &v, unsigned n, MovCr::Form form)
 		const MovCr m = decode_mov_cr({bytes, got}, v.in_64bit() ? Width::long64 : Width::legacy);
 		/* LMSW, SMSW, CLTS: also exits of CR0. */
 		if (m.form == MovCr::Form::other)
-			return v.cr0_instruction({bytes, got});
+			return form == MovCr::Form::from_cr || form == MovCr::Form::to_cr ? v.cr0_instruction({bytes, got}) : Next::guest;
+		if (!explains(m, form, v.hw.cpl()))
+			return Next::guest; /* it exits again, as what it is now */
 		/* Some emulated processors name the wrong register in the exit code. */
-		form = m.form;
 		n = m.reg;
 		gpr = m.gpr;
 		next = v.rip_after(m.length);

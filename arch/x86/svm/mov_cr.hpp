@@ -14,6 +14,10 @@ struct MovCr {
 	u8 length = 0; /* bytes */
 };
 
+/* Whether that can be what exited: other vCPUs may have changed the bytes since, and of what else it could be the
+ * processor has not checked the privilege. */
+constexpr bool explains(const MovCr &m, MovCr::Form exited, unsigned cpl) { return m.form == exited && !cpl; }
+
 enum class Width : u8 { legacy, long64 };
 
 /* 0F 20..23 /r after any prefixes. ModRM.mod is ignored: the operand is always a register. A LOCK prefix

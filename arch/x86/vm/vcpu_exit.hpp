@@ -346,6 +346,8 @@ template <Vendor V> Next Vcpu<V>::cr0_instruction(Span<const u8> bytes)
 		in_64bit() ? kx::emulate::RexBytes::present : kx::emulate::RexBytes::none);
 	if (!length)
 		return emulate({});
+	if (hw.cpl()) /* the exit was that of an SMSW, which another vCPU has changed since */
+		return Next::guest;
 	hw.set_cr0(hw.cr0() & ~cr0::ts);
 	return skip(rip_after(length));
 }
