@@ -217,7 +217,7 @@ TEST_F(inject, an_event_that_the_processor_refuses_is_a_failed_entry)
 	for (int i = 0; i < 2; i++) {
 		ASSERT_OK(ioctl(self->v->fd, KVM_SET_VCPU_EVENTS, &e));
 		vcpu_expect(self->v, KVM_EXIT_FAIL_ENTRY);
-		EXPECT_EQ(-1ull, self->v->run->fail_entry.hardware_entry_failure_reason);
+		EXPECT_EQ(0xffffffff, self->v->run->fail_entry.hardware_entry_failure_reason);
 		ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
 		EXPECT_EQ(1, e.exception.injected);
 		EXPECT_EQ(31, e.exception.nr);

@@ -75,6 +75,9 @@ void Cpu::reset()
 	vmcb_->save.g_pat = reset_pat;
 	vmcb_->save.efer = efer::svme;
 	efer_ = cr0_ = cr4_ = 0;
+	iret_seen_ = stepping_ = stepped_ = false;
+	iret_rip_ = step_rip_ = step_flags_ = 0;
+	sw_.spec_ctrl = 0;
 	asid_generation_ = 0;
 	dirty_ = ~0u;
 	flush_ = true;

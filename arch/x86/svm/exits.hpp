@@ -266,7 +266,7 @@ template <class Vcpu> Next Svm::slow_exit(Vcpu &v)
 		break;
 	}
 	if (v.hw.entry_failed())
-		return v.fail_entry(exit::invalid);
+		return v.fail_entry(u32(exit::invalid)); /* KVM keeps 32 bits of it */
 	if (code < exit::dr_read)
 		return detail::cr_or_dr(v, unsigned(code & 15),
 					code < exit::cr_write ? MovCr::Form::from_cr : MovCr::Form::to_cr);
