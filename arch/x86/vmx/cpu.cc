@@ -156,7 +156,6 @@ void Cpu::switch_in()
 		host_->last_guest = serial_;
 		kx_other_guest();
 	}
-	host_debugctl_ = insn::rdmsr(kx::msr::IA32_DEBUGCTL);
 	kx_segments_save(&segments_);
 	if (segments_.fs_base != host_fs_base_)
 		vmwrite<Field::host_fs_base>(host_fs_base_ = segments_.fs_base);

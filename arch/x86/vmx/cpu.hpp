@@ -128,6 +128,8 @@ public:
 			vmwrite<Field::host_cr3>(host_cr3_ = v);
 		if (const u64 v = insn::read_cr4(); v != host_cr4_) [[unlikely]]
 			vmwrite<Field::host_cr4>(host_cr4_ = v);
+		/* Perf changes it by interrupts: it stays as it is from here on. */
+		host_debugctl_ = insn::rdmsr(kx::msr::IA32_DEBUGCTL);
 		if (host.switches_perf()) [[unlikely]]
 			switch_perf();
 		if (host.flushes()) [[unlikely]]
