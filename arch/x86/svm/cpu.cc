@@ -26,7 +26,7 @@ Errc Cpu::init()
 {
 	page_ = KX_TRY(Page<Vmcb>::make());
 	vmcb_ = page_.get();
-	sw_.vmcb_pa = phys_of(vmcb_).raw();
+	sw_.vmcb_pa = encrypted(phys_of(vmcb_));
 	serial_ = serials.add(1);
 	KX_CHECK(msrpm_.init());
 	for (u32 m : free_msrs)
@@ -40,11 +40,11 @@ void Cpu::reset()
 {
 	const Caps &caps = host.caps();
 	VmcbControl &c = vmcb_->control;
-	const Hpa root{c.nested_cr3};
+	const u64 root = c.nested_cr3;
 	const u64 tsc_offset = c.tsc_offset;
 
 	__builtin_memset(vmcb_, 0, sizeof *vmcb_);
-	c.nested_cr3 = root.raw();
+	c.nested_cr3 = root;
 	c.tsc_offset = tsc_offset;
 	c.cr_write = 1u << 4 | 1u << 8;
 	c.dr_read = c.dr_write = 0xff;
@@ -68,8 +68,8 @@ void Cpu::reset()
 		c.pause_count = 3000;
 		c.pause_threshold = caps.pause_threshold ? 128 : 0;
 	}
-	c.iopm_pa = host.iopm().raw();
-	c.msrpm_pa = msrpm_.pa().raw();
+	c.iopm_pa = host.iopm();
+	c.msrpm_pa = encrypted(msrpm_.pa());
 	c.int_ctl = vintr::Masking::mask;
 	c.nested_ctl = 1;
 	vmcb_->save.g_pat = reset_pat;
@@ -303,7 +303,7 @@ void Cpu::follow_cpuid(const CpuidTable &cpuid)
 
 void Cpu::set_root(Hpa root)
 {
-	vmcb_->control.nested_cr3 = root.raw();
+	vmcb_->control.nested_cr3 = encrypted(root);
 	touch(Clean::np);
 	flush_ = true;
 }

@@ -36,7 +36,7 @@ Errc Host::init()
 			break;
 		c->hsave = move(hsave).take();
 		c->host = move(image).take();
-		c->host_pa = phys_of(c->host.get()).raw();
+		c->host_pa = encrypted(phys_of(c->host.get()));
 		c->tags = TagPool{caps_.asids};
 	}
 	if (!ok) {
@@ -70,7 +70,7 @@ Errc Host::online(unsigned n)
 	if (!kx_rdmsr_safe(hwmsr::vm_cr, &vm_cr) && (vm_cr & hwmsr::vm_cr_svmdis))
 		return Errc::perm;
 	insn::wrmsr(hwmsr::efer, was | efer::svme);
-	insn::wrmsr(hwmsr::vm_hsave_pa, phys_of(c.hsave.get()).raw());
+	insn::wrmsr(hwmsr::vm_hsave_pa, encrypted(phys_of(c.hsave.get())));
 	if (caps_.tsc_ratio)
 		insn::wrmsr(hwmsr::tsc_ratio, hwmsr::tsc_ratio_one);
 	c.tags.restart();

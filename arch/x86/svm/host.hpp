@@ -17,6 +17,9 @@ struct alignas(64) HostCpu {
 	bool on = false;
 };
 
+/* An address as the CPU takes it from VMCBs and MSRs: where the host encrypts its memory, ours is too. */
+inline u64 encrypted(Hpa p) { return p.raw() | kx_sme_mask(); }
+
 class Host {
 	Caps caps_;
 	HostCpu *cpus_ = nullptr;
@@ -34,7 +37,7 @@ public:
 
 	const Caps &caps() const { return caps_; }
 	HostCpu &cpu(unsigned n) { return cpus_[n]; }
-	Hpa iopm() const { return phys_of(iopm_); }
+	u64 iopm() const { return encrypted(phys_of(iopm_)); }
 };
 
 extern constinit Host host;
