@@ -216,6 +216,8 @@ struct kx_guest_msr {
  * room registers that the entry and the exit have to load. IRQs off. */
 unsigned kx_perf_msrs(struct kx_guest_msr *to, unsigned room);
 int kx_perf_present(void);			/* at load: there may ever be any */
+int kx_split_locks_detected(void);		/* at load: the processor raises #AC on them, in guests as well */
+int kx_guest_split_lock(kx_u64 rip);		/* warns and lets current do it; 0: current gets SIGBUS; sleeps */
 void kx_host_nmi(void);				/* deliver the NMI that left the guest; IRQs off */
 
 /* --- files ----------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #include <linux/kernel.h>
 #include <linux/sched.h>
 #include <linux/sched/smt.h>
+#include <asm/cpu.h>
 #include <asm/cpu_entry_area.h>
 #include <asm/desc.h>
 #include <asm/fsgsbase.h>
@@ -154,3 +155,13 @@ notrace void kx_host_nmi(void)
 {
 	asm volatile("int $2");
 }
+int kx_split_locks_detected(void)
+{
+	return boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT);
+}
+
+int kx_guest_split_lock(kx_u64 rip)
+{
+	return handle_guest_split_lock(rip);
+}
+

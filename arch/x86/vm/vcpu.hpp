@@ -106,6 +106,8 @@ public:
 	Next internal_error(u32 suberror, Span<const u64> data);
 	Next emulation_failed();
 	Next unexpected_exit(u64 reason);
+	/* An exception that is not the guest's to handle. */
+	Next exception_exit(Vector v, u32 error);
 	Next fail_entry(u64 reason);
 	void reset_after_shutdown() { reset(); }
 	Next fail(Errc e)

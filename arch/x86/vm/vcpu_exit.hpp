@@ -388,6 +388,14 @@ template <Vendor V> Next Vcpu<V>::unexpected_exit(u64 reason)
 	return internal_error(KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, {data, 2});
 }
 
+template <Vendor V> Next Vcpu<V>::exception_exit(Vector v, u32 error)
+{
+	run->exit_reason = KVM_EXIT_EXCEPTION;
+	run->ex.exception = u32(v);
+	run->ex.error_code = error;
+	return Next::user;
+}
+
 template <Vendor V> Next Vcpu<V>::fail_entry(u64 reason)
 {
 	run->exit_reason = KVM_EXIT_FAIL_ENTRY;

@@ -142,7 +142,10 @@ template <class Vcpu> Next exception(Vcpu &v)
 	undo_iret(v, info::NmiUnblocked::test(i) && vec != Vector::df);
 	switch (vec) {
 	case Vector::ac:
-		return v.raise(Exception::coded(vec, v.hw.exit_error()));
+		/* A split lock is warned of, or the VMM gets SIGBUS. */
+		if (guest_caused_ac(host.split_locks(), v.hw.cpl(), v.hw.cr0(), v.hw.rflags()))
+			return v.raise(Exception::coded(vec, v.hw.exit_error()));
+		return kx_guest_split_lock(v.hw.rip()) ? Next::guest : v.exception_exit(vec, v.hw.exit_error());
 	case Vector::db:
 		if (info::Type::get(i) == info::privileged)
 			v.hw.pass_int1();

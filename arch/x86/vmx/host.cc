@@ -92,6 +92,7 @@ Errc Host::init()
 		return Errc(-flush);
 	flush_ = flush;
 	perf_ = kx_perf_present();
+	split_locks_ = kx_split_locks_detected() ? SplitLocks::detected : SplitLocks::unseen;
 
 	asm volatile("mov %%cr0, %0" : "=r"(common_.cr0));
 	common_.cr0 &= ~cr0::ts;

@@ -2,6 +2,7 @@
 /* VMX on the host's CPUs: switching it on and off, and what all VMCSs say about the host. */
 #pragma once
 #include "arch/x86/vmx/caps.hpp"
+#include "arch/x86/vmx/split_lock.hpp"
 #include "arch/x86/vmx/vmcs.hpp"
 
 namespace kx::vmx {
@@ -14,6 +15,7 @@ class Host {
 	u8 ept_levels_ = 4;
 	int flush_ = 0; /* KX_VMX_FLUSH_* */
 	bool perf_ = false;
+	SplitLocks split_locks_ = SplitLocks::unseen;
 
 	/* Of the host's state: what is the same on every CPU. */
 	struct Common {
@@ -41,6 +43,7 @@ public:
 	bool flushes_l1d() const { return flush_ & KX_VMX_FLUSH_L1D; }
 	/* Performance events may have to be switched: kx_perf_msrs. */
 	bool switches_perf() const { return perf_; }
+	SplitLocks split_locks() const { return split_locks_; }
 };
 
 extern constinit Host host;
