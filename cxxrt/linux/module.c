@@ -123,6 +123,7 @@ static void cpus_off(void)
 /* Only the boot CPU is left, interrupts are off. The others come and go by hotplug. */
 static int suspend(void)
 {
+	kx_user_return_cpu_gone();	/* resume writes the host's values, and we would not know */
 	kxc_cpu_offline(smp_processor_id());
 	return 0;
 }
