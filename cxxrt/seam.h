@@ -195,6 +195,9 @@ enum kx_cpu_bug {
 unsigned kx_cpu_bugs(void);
 int kx_nx_huge_pages(void);			/* the host wants huge pages of guests not executable: iTLB multihit */
 
+/* Each CPU, as SVM is switched on and off there: what the kernel wants done while guests may run. IRQs off. */
+void kx_svm_mitigate(int on);
+
 /* --- VMX leaves more of the host to be switched by hand -------------------------------------- */
 enum { KX_VMX_FLUSH_L1D = 1, KX_VMX_FLUSH_BUFFERS = 2 };
 int kx_vmx_prepare(void);			/* at load; what kx_vmx_flush does before entries, 0: no need of it; -ENOMEM; sleeps */

@@ -139,6 +139,19 @@ int kx_nx_huge_pages(void)
 	return boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off();
 }
 
+/* SRSO on Zen 5: the processor itself holds guests' predictions back, if it is told to. */
+void kx_svm_mitigate(int on)
+{
+#ifdef X86_FEATURE_SRSO_BP_SPEC_REDUCE
+	u64 v;
+
+	if (!cpu_feature_enabled(X86_FEATURE_SRSO_BP_SPEC_REDUCE))
+		return;
+	rdmsrl(MSR_ZEN4_BP_CFG, v);
+	wrmsrl(MSR_ZEN4_BP_CFG, on ? v | BIT_ULL(MSR_ZEN4_BP_CFG_BP_SPEC_REDUCE_BIT) : v & ~BIT_ULL(MSR_ZEN4_BP_CFG_BP_SPEC_REDUCE_BIT));
+#endif
+}
+
 /* Whatever was hit, it was not the kernel: the handler may let it go on, and end the VMM. */
 void kx_machine_check(void)
 {
