@@ -195,6 +195,9 @@ enum kx_cpu_bug {
 unsigned kx_cpu_bugs(void);
 int kx_nx_huge_pages(void);			/* the host wants huge pages of guests not executable: iTLB multihit */
 
+/* Where current's mm notes its LDT: NULL as long as it has none. Another thread may set it at any time; then an interrupt
+ * loads it here. */
+void *const *kx_ldt(void);
 /* Each CPU, as SVM is switched on and off there: what the kernel wants done while guests may run. IRQs off. */
 void kx_svm_mitigate(int on);
 
@@ -207,7 +210,7 @@ void kx_vmxe_set(void);				/* CR4.VMXE, through the kernel's shadow; IRQs off */
 void kx_vmxe_clear(void);
 struct kx_segments {
 	kx_u64 fs_base, gs_base;		/* of user space */
-	kx_u16 ds, es, fs, gs, ldt;
+	kx_u16 ds, es, fs, gs;
 };
 void kx_segments_save(struct kx_segments *s);	/* current's; preemption off */
 void kx_segments_restore(const struct kx_segments *s);	/* after any number of VM exits; preemption off */

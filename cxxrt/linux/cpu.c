@@ -139,6 +139,17 @@ int kx_nx_huge_pages(void)
 	return boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off();
 }
 
+void *const *kx_ldt(void)
+{
+#ifdef CONFIG_MODIFY_LDT_SYSCALL
+	return (void *const *)&current->mm->context.ldt;
+#else
+	static void *const none;
+
+	return &none;
+#endif
+}
+
 /* SRSO on Zen 5: the processor itself holds guests' predictions back, if it is told to. */
 void kx_svm_mitigate(int on)
 {

@@ -93,10 +93,19 @@ void kx_vmxe_clear(void)
 	intel_pt_handle_vmx(0);
 }
 
+/* An LDT that another thread of the process has set meanwhile was loaded here too, and gone with the next exit. Its
+ * descriptor may be on its way still, by an interrupt that comes before user space does: the load may fail until then. */
+static u16 current_ldt(void)
+{
+#ifdef CONFIG_MODIFY_LDT_SYSCALL
+	if (current->mm && READ_ONCE(current->mm->context.ldt))
+		return GDT_ENTRY_LDT * 8;
+#endif
+	return 0;
+}
+
 void kx_segments_save(struct kx_segments *s)
 {
-	unsigned long ldt;
-
 	current_save_fsgs();
 	s->fs_base = current->thread.fsbase;
 	s->gs_base = current->thread.gsbase;
@@ -104,16 +113,16 @@ void kx_segments_save(struct kx_segments *s)
 	s->gs = current->thread.gsindex;
 	savesegment(ds, s->ds);
 	savesegment(es, s->es);
-	store_ldt(ldt);
-	s->ldt = ldt;
 }
 
 /* A VM exit has loaded null into DS, ES, FS, GS and LDTR, limits of 67h and FFFFh into TR and GDTR, and
  * FS and GS bases as the VMCS said. SDM vol. 3 §28.5.2 */
 void kx_segments_restore(const struct kx_segments *s)
 {
-	if (unlikely(s->ldt))
-		asm volatile("lldt %0" : : "r"(s->ldt));
+	u16 ldt = current_ldt();
+
+	if (unlikely(ldt))
+		asm volatile("1: lldt %0\n2:" _ASM_EXTABLE(1b, 2b) : : "r"(ldt));
 	if (unlikely(s->ds | s->es)) {
 		loadsegment(ds, s->ds);
 		loadsegment(es, s->es);
@@ -150,11 +159,6 @@ int kx_perf_present(void)
 	return nr != 0;
 }
 
-/* NMIs are blocked since the exit; the IRET of the handler opens them. */
-notrace void kx_host_nmi(void)
-{
-	asm volatile("int $2");
-}
 int kx_split_locks_detected(void)
 {
 	return boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT);
@@ -165,3 +169,8 @@ int kx_guest_split_lock(kx_u64 rip)
 	return handle_guest_split_lock(rip);
 }
 
+/* NMIs are blocked since the exit; the IRET of the handler opens them. */
+notrace void kx_host_nmi(void)
+{
+	asm volatile("int $2");
+}

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Exits other than completed I/O: halt, shutdown, errors, signals, read-only memory, coalescing. */
+#include <asm/ldt.h>
+#include <sys/syscall.h>
 #include "test.h"
 
 #define DEV MMIO_GPA
@@ -218,6 +220,48 @@ TEST_F(exits, a_signal_ends_kvm_run_with_eintr_and_exit_intr)
 	pthread_kill(r.thread, SIGUSR1);
 	runner_join(&r);
 	EXPECT_EQ(EINTR, r.loops);
+}
+
+/* What user space finds in LDT entry 0. */
+static uint64_t ldt_limit(void)
+{
+	uint64_t limit = 0;
+
+	asm volatile("lsl %1, %0" : "+r"(limit) : "r"(7ul) : "cc");
+	return limit;
+}
+
+static void fn_run_and_look(struct runner *r)
+{
+	vcpu_try_run(r->vcpu);
+	r->loops = ldt_limit();
+}
+
+/* The processor's register is switched with the guest; another thread changes what it has to be meanwhile. */
+TEST_F(exits, an_ldt_set_during_kvm_run_is_there_behind_it)
+{
+	struct user_desc d = { .entry_number = 0, .seg_32bit = 1 };
+	struct runner r;
+
+	vcpu_call(self->v, guest_spin);
+	for (uint32_t i = 1; i <= 4; i++) {
+		uint64_t before = G(self->vm, spins);
+
+		runner_start(&r, self->v, fn_run_and_look);
+		while (G(self->vm, spins) < before + 1000)
+			usleep(100);
+		d.limit = 0x100 * i;
+		if (syscall(SYS_modify_ldt, 1, &d, sizeof(d))) {
+			pthread_kill(r.thread, SIGUSR1);
+			runner_join(&r);
+			SKIP(return, "this kernel has no LDTs");
+		}
+		usleep(20000);	/* out of the guest and in again */
+		pthread_kill(r.thread, SIGUSR1);
+		runner_join(&r);
+		EXPECT_EQ(0x100 * i, r.loops);
+		EXPECT_EQ(0x100 * i, ldt_limit());
+	}
 }
 
 TEST_F(exits, kvm_run_unblocks_signals_with_the_mask_it_was_given)

@@ -24,6 +24,7 @@ class Cpu {
 	Switch sw_{};
 	Vmcb *vmcb_ = nullptr; /* = page_, one load less on the exit path */
 	HostCpu *host_ = nullptr;
+	void *const *ldt_ = nullptr; /* of the thread's process */
 	u64 asid_generation_ = 0;
 	u32 dirty_ = 0; /* groups changed since the last VMRUN: bits of Clean */
 	bool flush_ = false;
@@ -56,10 +57,16 @@ public:
 			kx_other_guest();
 		}
 		/* FS, GS base and the syscall MSRs of this thread, to be put back after each exit. */
+		ldt_ = kx_ldt();
 		insn::vmsave(c->host_pa);
 	}
 	void unloaded() {}
-	void entering() {}
+	void entering()
+	{
+		/* The LDT as well; and that one other threads of the process may have changed here since. */
+		if (__atomic_load_n(ldt_, __ATOMIC_RELAXED)) [[unlikely]]
+			insn::vmsave(host_->host_pa);
+	}
 	Entered enter()
 	{
 		VmcbControl &c = vmcb_->control;
