@@ -161,7 +161,19 @@ void use_before(Emulation &e)
 	m.preloaded = {0xf3, 0x6c};
 	m.gprs[7] = 0x77770000;
 	m.gprs[1] = 3;
-	(void)emulate::begin(m, e);
+	(void)emulate::begin(m, e, {}, {1, PortDirection::in, 0});
+}
+
+/* What the CPU would have exited for, if this is INS or OUTS. */
+AllowedPort port_of(const State &s)
+{
+	emulate::CodeBytes code{};
+	memcpy(code.bytes, s.code.data(), s.code.size());
+	code.count = u8(s.code.size());
+	emulate::Insn i{};
+	if (emulate::decode(i, code, s.mode) != emulate::Decoded::ok || !i.string_port())
+		return {};
+	return {i.size, i.op == emulate::Op::ins ? PortDirection::in : PortDirection::out, u16(s.gprs[2])};
 }
 
 Result run(const State &s, TestMachine::Kind kind, Hint hint)
@@ -185,7 +197,8 @@ Result run(const State &s, TestMachine::Kind kind, Hint hint)
 	/* What one element of a port gives is its number. */
 	u8 element = 0;
 	unsigned calls = 0, entries = 0;
-	Outcome o = emulate::begin(m, e, hint);
+	const AllowedPort port = port_of(s);
+	Outcome o = emulate::begin(m, e, hint, port);
 	if (e.bytes().size() > 15)
 		fail(s, "more than 15 bytes");
 	for (;; calls++) {
@@ -213,7 +226,7 @@ Result run(const State &s, TestMachine::Kind kind, Hint hint)
 			r.out.insert(r.out.end(), m.port_page, m.port_page + o.count * o.len);
 			o = emulate::port_done(m, e);
 		} else if (o.kind == Kind::retry && o.trap == Outcome::Trap::none && m.ip == 0x1000 && entries++ < 64) {
-			o = emulate::begin(m, e);
+			o = emulate::begin(m, e, {}, port);
 		} else {
 			break;
 		}

@@ -13,6 +13,7 @@
 namespace kx::test {
 
 using emulate::Access;
+using emulate::AllowedPort;
 using emulate::CpuMode;
 using emulate::Emulation;
 using emulate::Hint;
@@ -258,9 +259,9 @@ inline Served serve(TestMachine &m, Emulation &e, Outcome o, unsigned most = 100
 }
 
 /* Runs one instruction to its end. */
-inline Served execute(TestMachine &m, Emulation &e, Hint hint = {})
+inline Served execute(TestMachine &m, Emulation &e, Hint hint = {}, AllowedPort port = {})
 {
-	return serve(m, e, emulate::begin(m, e, hint));
+	return serve(m, e, emulate::begin(m, e, hint, port));
 }
 
 /* A machine with a page of code, two of RAM, two of a device, one of ROM; a hole behind each. */

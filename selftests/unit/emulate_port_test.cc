@@ -2,6 +2,7 @@
 /* INS and OUTS: batches, order of checks, what the VMM sees and when. */
 #include "selftests/unit/emulate_machine.hpp"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 
 namespace {
@@ -18,6 +19,23 @@ struct Ports : Guest {
 		r(address) = at;
 		r(Gpr::rcx) = count;
 		r(Gpr::rdx) = 0x12340170;
+	}
+	/* As the CPU allows it: opcodes 6c to 6f, of which the odd ones have the operand size. */
+	static AllowedPort port_of(std::initializer_list<int> bytes)
+	{
+		const u8 opcode = u8(*(bytes.end() - 1));
+		const bool narrow = std::count(bytes.begin(), bytes.end(), 0x66);
+		return {u8(!(opcode & 1) ? 1 : narrow ? 2 : 4), opcode & 2 ? PortDirection::out : PortDirection::in, 0x170};
+	}
+	Outcome begin(std::initializer_list<int> bytes)
+	{
+		code(bytes);
+		return emulate::begin(*this, e, {}, port_of(bytes));
+	}
+	Served run(std::initializer_list<int> bytes)
+	{
+		code(bytes);
+		return execute(*this, e, {}, port_of(bytes));
 	}
 };
 
@@ -296,6 +314,24 @@ TEST(Outs, traps_once_the_vmm_has_it)
 	o = g.port();
 	EXPECT_EQ(o.kind, Kind::retry);
 	EXPECT_EQ(o.trap, Outcome::Trap::single_step);
+}
+
+TEST(Ports, what_did_not_exit_for_its_port_goes_back_to_the_cpu)
+{
+	Ports g;
+	g.regs(Gpr::rsi, Guest::ram_at, 2);
+	g.code({0xf3, 0x66, 0x6f});
+	const AllowedPort others[] = {{}, {1, PortDirection::out, 0x170}, {4, PortDirection::out, 0x170},
+				      {2, PortDirection::in, 0x170}, {2, PortDirection::out, 0x171}};
+	for (const AllowedPort &a : others) {
+		const Outcome o = emulate::begin(g, g.e, {}, a);
+		EXPECT_EQ(o.kind, Kind::retry);
+		EXPECT_EQ(o.trap, Outcome::Trap::none);
+		EXPECT_FALSE(g.e.in_progress());
+	}
+	EXPECT_EQ(g.r(Gpr::rcx), 2u);
+	EXPECT_EQ(g.ip, Guest::code_at);
+	EXPECT_EQ(emulate::begin(g, g.e, {}, {2, PortDirection::out, 0x170}).kind, Kind::port_out);
 }
 
 TEST(Ports, a_rex_w_does_not_make_them_wider)

@@ -30,6 +30,7 @@ namespace kx::test {
 struct Exit {
 	enum class Kind : u8 {
 		hlt, in, out, mmio,
+		ins, outs, /* one of the size, with bytes for the emulator */
 		cpuid,	   /* fast, and architectural */
 		again,	   /* fast, of no consequence */
 		settled,   /* fast, but the core has to look */
@@ -324,6 +325,8 @@ template <class Traits> struct FakeVendor {
 		case Exit::Kind::hlt: return v.hlt(next);
 		case Exit::Kind::in: return v.pio(PioDirection::in, e.port, e.size, next);
 		case Exit::Kind::out: return v.pio(PioDirection::out, e.port, e.size, next);
+		case Exit::Kind::ins: return v.string_pio(PioDirection::in, e.port, e.size);
+		case Exit::Kind::outs: return v.string_pio(PioDirection::out, e.port, e.size);
 		case Exit::Kind::mmio: return v.nested_fault(Gpa{e.gpa}, e.code);
 		case Exit::Kind::cpuid: return v.cpuid_exit(next);
 		case Exit::Kind::fault: return v.raise(e.raised);

@@ -13,6 +13,21 @@ template <class T> void ram_at_0(T &t)
 	EXPECT_EQ(t.vm->ioctl(KVM_SET_USER_MEMORY_REGION, reinterpret_cast<unsigned long>(&slot)), 0);
 }
 
+template <class T, class F> void change_sregs(T &t, F change)
+{
+	kvm_sregs s{};
+	EXPECT_EQ(t.ioctl(KVM_GET_SREGS, &s), 0);
+	change(s);
+	EXPECT_EQ(t.ioctl(KVM_SET_SREGS, &s), 0);
+}
+
+/* Protected mode, ring 3. */
+void user_mode(kvm_sregs &s)
+{
+	s.cr0 |= cr0::pe;
+	s.cs.dpl = s.ss.dpl = 3;
+}
+
 }
 
 /* The second is fetched with what was remembered of the first. */
@@ -37,4 +52,65 @@ TEST_RUN(Devices, TheSameIpInAnotherSegmentIsAnotherInstruction)
 		expect_exit(KVM_EXIT_MMIO);
 		EXPECT_EQ(run->mmio.data[0], base == 0x1000 ? 0xaa : 0xcc);
 	}
+}
+
+/* A store to a device has exited; the OUTSB that another CPU has put there since nobody has checked. */
+TEST_RUN(Devices, APortIsNotReachedByAnotherExit)
+{
+	ram_at_0(*this);
+	change_sregs(*this, user_mode);
+	kvm_regs r = regs();
+	r.rip = 0x100, r.rdx = 0x64, r.rsi = r.rdi = 0x10, r.rflags = rflags::fixed;
+	set_regs(r);
+	for (const u8 code : {0x6e, 0x6c}) {
+		then({.kind = K::mmio, .gpa = device, .code = pferr::write, .bytes = {code}});
+		halts();
+		expect_exit(KVM_EXIT_HLT);
+		set_rip(0x100);
+	}
+	EXPECT_EQ(regs().rsi, 0x10u);
+	EXPECT_EQ(regs().rdi, 0x10u);
+}
+
+TEST_RUN(Devices, APortIsReachedByWhatExitedForIt)
+{
+	ram_at_0(*this);
+	kvm_regs r = regs();
+	r.rip = 0x100, r.rdx = 0x64, r.rsi = r.rdi = 0x10, r.rflags = rflags::fixed;
+	set_regs(r);
+	const struct {
+		K exit;
+		u16 port;
+		u8 size;
+		std::vector<u8> code;
+		bool allowed;
+	} cases[] = {
+		{K::outs, 0x64, 1, {0x6e}, true},	{K::ins, 0x64, 1, {0x6c}, true},
+		{K::outs, 0x64, 2, {0x6f}, true},	{K::ins, 0x64, 4, {0x66, 0x6d}, true},
+		{K::outs, 0x64, 1, {0x6f}, false},	{K::outs, 0x64, 2, {0x66, 0x6f}, false},
+		{K::ins, 0x64, 1, {0x6e}, false},	{K::outs, 0x64, 1, {0x6c}, false},
+		{K::outs, 0x65, 1, {0x6e}, false},
+	};
+	for (const auto &c : cases) {
+		set_rip(0x100);
+		then({.kind = c.exit, .port = c.port, .size = c.size, .bytes = c.code});
+		if (!c.allowed)
+			halts();
+		expect_exit(c.allowed ? KVM_EXIT_IO : KVM_EXIT_HLT);
+	}
+}
+
+/* What comes behind the first element has been allowed with it. */
+TEST_RUN(Devices, ARepGoesOnWithItsPort)
+{
+	ram_at_0(*this);
+	kvm_regs r = regs();
+	r.rip = 0x100, r.rdx = 0x64, r.rsi = 0x10, r.rcx = 3, r.rflags = rflags::fixed;
+	set_regs(r);
+	then({.kind = K::outs, .port = 0x64, .size = 1, .bytes = {0xf3, 0x6e}});
+	for (unsigned i = 0; i < 3; ++i)
+		expect_exit(KVM_EXIT_IO);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(regs().rcx, 0u);
 }

@@ -3,7 +3,7 @@
  * The emulator's front: begin an instruction, then answer what it asks for until it says done,
  * retry, fault, unhandled or error.
  *
- *	for (Outcome o = begin(m, e, hint);; )
+ *	for (Outcome o = begin(m, e, hint, port);; )
  *		switch (o.kind) {
  *		case mmio_read:  value = device or VMM;  o = answer_read(m, e, value);  break;
  *		case mmio_write: device or VMM;          o = write_taken(m, e);         break;
@@ -20,7 +20,10 @@
 namespace kx::emulate {
 
 /* Fetch, decode and execute the instruction at RIP. What was in progress is dropped. */
-template <Machine M> Outcome begin(M &m, Emulation &e, Hint hint = {}) { return Executor<M>{m, e}.begin(hint); }
+template <Machine M> Outcome begin(M &m, Emulation &e, Hint hint = {}, AllowedPort port = {})
+{
+	return Executor<M>{m, e}.begin(hint, port);
+}
 
 /* The value the device gave for the mmio_read asked last; only its low len bytes count. */
 template <Machine M> Outcome answer_read(M &m, Emulation &e, u64 value) { return Executor<M>{m, e}.answer_read(value); }

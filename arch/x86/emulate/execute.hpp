@@ -192,6 +192,7 @@ template <Machine M> class Executor : Memory<M> {
 
 	/* --- port.hpp --- */
 
+	bool port_allowed(AllowedPort a) const;
 	unsigned port_elements(const Place &p, Gpr address, PortDirection dir);
 	Outcome port_string();
 	Outcome port_in();
@@ -226,7 +227,7 @@ template <Machine M> class Executor : Memory<M> {
 public:
 	Executor(M &m, Emulation &e) : Memory<M>{m, e}, i_{e.insn_}, flags_{m.rflags()} {}
 
-	Outcome begin(Hint hint);
+	Outcome begin(Hint hint, AllowedPort port);
 	Outcome answer_read(u64 value);
 	Outcome write_taken();
 	Outcome port_done();

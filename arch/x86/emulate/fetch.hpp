@@ -158,15 +158,19 @@ template <Machine M> Outcome Executor<M>::dispatch()
 	return Outcome::unhandled();
 }
 
-template <Machine M> Outcome Executor<M>::begin(Hint hint)
+template <Machine M> Outcome Executor<M>::begin(Hint hint, AllowedPort port)
 {
 	e_.phase_ = Phase::idle;
 	if (fetch() == Step::stop) [[unlikely]]
 		return stopped();
 	e_.log_.clear();
 	e_.hint_ = hint;
-	if (i_.op != Op::mov && i_.two_addresses())
-		e_.hint_.known = Hint::Known::nothing;
+	if (i_.op != Op::mov) {
+		if (i_.two_addresses())
+			e_.hint_.known = Hint::Known::nothing;
+		if (i_.string_port() && !port_allowed(port))
+			return Outcome::retry();
+	}
 	return run();
 }
 

@@ -68,6 +68,7 @@ struct Insn {
 	u64 imm;	       /* sign-extended to 64 bits, where the instruction does that */
 
 	constexpr unsigned condition() const { return opcode & 15; }
+	constexpr bool string_port() const { return op == Op::ins || op == Op::outs; }
 	/* Operands at two addresses: a hint could be of either. */
 	constexpr bool two_addresses() const
 	{

@@ -93,6 +93,14 @@ struct Hint {
 	Gpa gpa{0};
 };
 
+/* The string access to a port that the CPU has allowed before it exited for it: IOPL, the TSS bitmap. INS and
+ * OUTS that were not this one have been put there since, or are here by another exit. */
+struct AllowedPort {
+	u8 size = 0; /* none */
+	PortDirection dir = PortDirection::in;
+	u16 port = 0;
+};
+
 template <class M>
 concept Machine = requires(M &m, const M &c, Gpr r, Seg s, u64 v, Gva gva, Gpa gpa, Access a, void *to,
 			   const void *from, const void *old, unsigned n, u8 *bytes, const u8 *cbytes,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * INS and OUTS. Whether the guest may use the port (IOPL, the TSS bitmap) the CPU has checked
- * before it exited; and a vCPU that comes here by another way has to.
+ * before it exited: what it did not exit for goes back to it. The elements of a REP are allowed
+ * with the first.
  *
  * INS: memory is checked first, the port read then, so that a fault loses no data. An element or a
  * batch is taken whole: what the guest does to its paging while the VMM looks for the data counts
@@ -32,6 +33,12 @@ template <Machine M> unsigned Executor<M>::port_elements(const Place &p, Gpr add
 	if (!down)
 		return contiguous(s, address, unsigned(n) * i_.size, a) ? unsigned(n) : 1;
 	return at >= before && this->linear(s, at - before, unsigned(n) * i_.size, a).ok ? unsigned(n) : 1;
+}
+
+template <Machine M> bool Executor<M>::port_allowed(AllowedPort a) const
+{
+	const PortDirection dir = i_.op == Op::ins ? PortDirection::in : PortDirection::out;
+	return a.size == i_.size && a.dir == dir && a.port == u16(m_.gpr(Gpr::rdx));
 }
 
 template <Machine M> Outcome Executor<M>::port_string()

@@ -130,11 +130,10 @@ template <class Vcpu> Next io(Vcpu &v)
 {
 	const VmcbControl &c = v.hw.control();
 	const u64 info = c.exit_info_1;
-	if (ioio::String::test(info))
-		return v.emulate({});
+	const PioDirection d = ioio::In::test(info) ? PioDirection::in : PioDirection::out;
 	const u8 size = u8(ioio::Size::get(info));
-	return v.pio(ioio::In::test(info) ? PioDirection::in : PioDirection::out, u16(ioio::Port::get(info)), size,
-		     c.exit_info_2);
+	const u16 port = u16(ioio::Port::get(info));
+	return ioio::String::test(info) ? v.string_pio(d, port, size) : v.pio(d, port, size, c.exit_info_2);
 }
 
 /* EXITINTINFO tells what came to a gate, and collect_delivery has queued it again. */

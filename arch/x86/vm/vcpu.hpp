@@ -85,6 +85,8 @@ public:
 	Next cr0_instruction(Span<const u8> bytes);
 	Next vmcall(u64 next_rip);
 	Next pio(PioDirection d, u16 port, u8 size, u64 next_rip);
+	/* INS or OUTS at RIP, elements of that size. */
+	Next string_pio(PioDirection d, u16 port, u8 size);
 	Next hlt(u64 next_rip);
 	/* #DB with what goes into DR6, in the format of pending debug exceptions. */
 	Next debug_exception(u64 payload);

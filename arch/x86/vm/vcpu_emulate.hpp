@@ -177,6 +177,13 @@ template <Vendor V> Next Vcpu<V>::emulate(emulate::Hint hint)
 	return outcome(kx::emulate::begin(m, emulation, hint));
 }
 
+template <Vendor V> Next Vcpu<V>::string_pio(PioDirection d, u16 port, u8 size)
+{
+	using D = kx::emulate::PortDirection;
+	VcpuMachine<V> m{*this};
+	return outcome(kx::emulate::begin(m, emulation, {}, {size, d == PioDirection::in ? D::in : D::out, port}));
+}
+
 template <Vendor V> Next Vcpu<V>::resume_read(u64 value)
 {
 	VcpuMachine<V> m{*this};

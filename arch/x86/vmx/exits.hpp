@@ -187,10 +187,10 @@ template <class Vcpu> Next io(Vcpu &v)
 {
 	namespace q = vmx::io_access;
 	const u64 how = v.hw.qualification();
-	if (q::String::test(how))
-		return v.emulate({});
-	return v.pio(q::In::test(how) ? PioDirection::in : PioDirection::out, u16(q::Port::get(how)),
-		     u8(q::Size::get(how) + 1), v.hw.next_rip());
+	const PioDirection d = q::In::test(how) ? PioDirection::in : PioDirection::out;
+	const u8 size = u8(q::Size::get(how) + 1);
+	const u16 port = u16(q::Port::get(how));
+	return q::String::test(how) ? v.string_pio(d, port, size) : v.pio(d, port, size, v.hw.next_rip());
 }
 
 template <class Vcpu> Next ept_violation(Vcpu &v)
