@@ -28,6 +28,20 @@ void user_mode(kvm_sregs &s)
 	s.cs.dpl = s.ss.dpl = 3;
 }
 
+/* REP with that count, from or to a device. */
+template <class T> void repeat(T &t, u64 count, u64 flags = rflags::fixed | rflags::intf)
+{
+	change_sregs(t, [](kvm_sregs &s) {
+		s.ds.base = s.es.base = T::device;
+		s.ds.selector = s.es.selector = T::device >> 4;
+	});
+	kvm_regs r = t.regs();
+	r.rip = 0x100, r.rsi = r.rdi = 0, r.rcx = count, r.rflags = flags;
+	t.set_regs(r);
+}
+template <class T> Exit rep_stos() { return {.kind = Exit::Kind::mmio, .gpa = T::device, .code = pferr::write, .bytes = {0xf3, 0xaa}}; }
+template <class T> Exit rep_lods() { return {.kind = Exit::Kind::mmio, .gpa = T::device, .bytes = {0xf3, 0xac}}; }
+
 }
 
 /* The second is fetched with what was remembered of the first. */
@@ -113,4 +127,85 @@ TEST_RUN(Devices, ARepGoesOnWithItsPort)
 	halts();
 	expect_exit(KVM_EXIT_HLT);
 	EXPECT_EQ(regs().rcx, 0u);
+}
+
+TEST_RUN(Devices, ARepPausesForAnInterrupt)
+{
+	repeat(*this, 2000);
+	then(rep_stos<Run<P>>());
+	expect_exit(KVM_EXIT_MMIO);
+	EXPECT_EQ(run->ready_for_interrupt_injection, 1);
+	interrupt(0x20);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(entry(1).interrupt, 0x20);
+	EXPECT_EQ(regs().rcx, 1999u);
+}
+
+TEST_RUN(Devices, ARepPausesForAnNmi)
+{
+	repeat(*this, 2000, rflags::fixed);
+	then(rep_lods<Run<P>>());
+	expect_exit(KVM_EXIT_MMIO);
+	nmi();
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_TRUE(entry(1).nmi);
+	EXPECT_EQ(regs().rcx, 1999u);
+}
+
+TEST_RUN(Devices, ARepPausesForTheInterruptWindow)
+{
+	repeat(*this, 2000);
+	then(rep_stos<Run<P>>());
+	expect_exit(KVM_EXIT_MMIO);
+	run->request_interrupt_window = 1;
+	then({.kind = K::window});
+	expect_exit(KVM_EXIT_IRQ_WINDOW_OPEN);
+	EXPECT_TRUE(entry(1).window);
+	EXPECT_EQ(regs().rcx, 1999u);
+}
+
+TEST_RUN(Devices, ARepGoesOnWhileTheWindowIsShut)
+{
+	repeat(*this, 2, rflags::fixed);
+	then(rep_stos<Run<P>>());
+	expect_exit(KVM_EXIT_MMIO);
+	run->request_interrupt_window = 1;
+	expect_exit(KVM_EXIT_MMIO);
+	EXPECT_EQ(entered(), 1u);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+}
+
+/* STI keeps interrupts out for one element, not for all of them. */
+TEST_RUN(Devices, AnElementEndsTheShadow)
+{
+	repeat(*this, 2000);
+	in_shadow();
+	then(rep_stos<Run<P>>());
+	expect_exit(KVM_EXIT_MMIO);
+	EXPECT_EQ(run->ready_for_interrupt_injection, 1);
+}
+
+TEST_RUN(Devices, AnElementThatIsReadEndsTheShadow)
+{
+	repeat(*this, 2000);
+	in_shadow();
+	then(rep_lods<Run<P>>());
+	expect_exit(KVM_EXIT_MMIO);
+	EXPECT_EQ(run->ready_for_interrupt_injection, 0);
+	run->request_interrupt_window = 1;
+	then({.kind = K::window});
+	expect_exit(KVM_EXIT_IRQ_WINDOW_OPEN);
+}
+
+TEST_RUN(Devices, ARepEndsForAnImmediateExit)
+{
+	repeat(*this, 2000);
+	then(rep_stos<Run<P>>());
+	expect_exit(KVM_EXIT_MMIO);
+	run->immediate_exit = 1;
+	EXPECT_EQ(enter(), -EINTR);
+	EXPECT_EQ(regs().rcx, 1999u);
 }

@@ -89,9 +89,13 @@ public:
 	unsigned prefetched(u8 *bytes) { return V::prefetched(v_, bytes); }
 	/* Fetching at RIP would give these bytes again. */
 	bool unchanged(Span<const u8> bytes) { return v_.fetched.holds(v_.linear_rip(), v_.regs(), ram(), bytes); }
+	/* Something the run loop has to see to. For the window IF is enough: a shadow ends with the element. */
 	bool event_pending() const
 	{
-		return v_.requests.relaxed() || (__atomic_load_n(v_.thread_flags, __ATOMIC_RELAXED) & KX_THREAD_WORK);
+		const kvm_run &r = *v_.run;
+		return v_.requests.relaxed() || (__atomic_load_n(v_.thread_flags, __ATOMIC_RELAXED) & KX_THREAD_WORK) ||
+		       v_.events.any() || r.immediate_exit ||
+		       (r.request_interrupt_window && (v_.hw.rflags() & rflags::intf));
 	}
 	u8 *port_data() { return v_.pio_page.get(); }
 	/* KVM hands OUTS out one by one; VMMs rely on it. */
@@ -252,15 +256,17 @@ template <Vendor V> Next Vcpu<V>::outcome(kx::emulate::Outcome o)
 	for (;;)
 		switch (o.kind) {
 		case K::done:
-			hw.set_shadow(Shadow::none);
-			[[fallthrough]];
 		case K::retry:
+			/* RF tells that an element of a REP is done: no STI or MOV SS leaves it set. */
+			if (o.kind == K::done || (hw.rflags() & rflags::rf))
+				hw.set_shadow(Shadow::none);
 			return o.trap == kx::emulate::Outcome::Trap::single_step ? single_step() : Next::guest;
 		case K::fault:
 			return raise(o.exception);
 		case K::mmio_read:
 			return mmio_exit(o, 0);
 		case K::mmio_write:
+			hw.set_shadow(Shadow::none); /* the instruction, or the element, is done otherwise */
 			if (vm.write(Bus::mmio, o.gpa.raw(), &o.data, o.len) == Taken::no)
 				return mmio_exit(o, 1);
 			{
@@ -269,6 +275,7 @@ template <Vendor V> Next Vcpu<V>::outcome(kx::emulate::Outcome o)
 			}
 			break;
 		case K::port_out:
+			hw.set_shadow(Shadow::none);
 			if (o.count == 1 && vm.write(Bus::pio, o.port, pio_page.get(), o.len) == Taken::yes) {
 				VcpuMachine<V> m{*this};
 				o = kx::emulate::port_done(m, emulation);
