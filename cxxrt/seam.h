@@ -148,7 +148,8 @@ void kx_kick_begin(void);			/* collect CPUs (preemption off until end) ... */
 void kx_kick_add(unsigned cpu);
 void kx_kick_end(void);				/* ... and wait until each has left guest mode once; IRQs on */
 int kx_call_on(unsigned cpu, void (*fn)(void *arg), void *arg);	/* fn there, IRQs off; waits (IRQs on); -ENXIO: offline */
-int kx_sigmask_apply(const kx_u64 *set, kx_u64 *old);	/* current's blocked signals */
+void kx_sigmask_enter(const kx_u64 *set);	/* current blocks these, without SIGKILL and SIGSTOP, instead of its own */
+void kx_sigmask_leave(void);			/* and its own again */
 
 /* --- FPU of the guest ------------------------------------------------------------------------ */
 int kx_fpu_init(void *f);			/* storage KX_SIZEOF_FPU; sleeps */

@@ -67,13 +67,17 @@ int kx_thread_handle_work(void)
 	return 0;
 }
 
-int kx_sigmask_apply(const kx_u64 *set, kx_u64 *old)
+void kx_sigmask_enter(const kx_u64 *set)
 {
-	const kx_u64 was = this_thread().blocked;
-	this_thread().blocked = *set;
-	if (old)
-		*old = was;
-	return 0;
+	Thread &t = this_thread();
+	t.really_blocked = t.blocked;
+	t.blocked = *set;
+}
+void kx_sigmask_leave(void)
+{
+	Thread &t = this_thread();
+	t.blocked = t.really_blocked;
+	t.really_blocked = 0;
 }
 
 }

@@ -17,6 +17,7 @@ struct Thread {
 	unsigned cpu = 0;	     /* where it runs; threads that run at once need one each */
 	unsigned next_cpu = 0;	     /* where handling the work moves it */
 	std::uint64_t blocked = 0;   /* signals */
+	std::uint64_t really_blocked = 0; /* its own, while it has others in the guest */
 	unsigned worked = 0;	     /* how often it handled work */
 	unsigned machine_checks = 0; /* how many it took */
 	void *loaded = nullptr;	     /* struct kx_thread */

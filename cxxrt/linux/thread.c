@@ -172,15 +172,20 @@ int kx_call_on(unsigned int cpu, void (*fn)(void *arg), void *arg)
 	return smp_call_function_single(cpu, fn, arg, 1);
 }
 
-int kx_sigmask_apply(const kx_u64 *set, kx_u64 *old)
+/* Its own mask stays in real_blocked, as sigtimedwait() has it: a signal in there is kept for the handler even
+ * where it would be ignored, and is not taken for the end of the process. */
+void kx_sigmask_enter(const kx_u64 *set)
 {
-	sigset_t to, from;
+	sigset_t to;
 
 	memcpy(&to, set, sizeof(to));
-	sigprocmask(SIG_SETMASK, &to, &from);
-	if (old)
-		memcpy(old, &from, sizeof(from));
-	return 0;
+	sigprocmask(SIG_SETMASK, &to, &current->real_blocked);
+}
+
+void kx_sigmask_leave(void)
+{
+	sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+	sigemptyset(&current->real_blocked);
 }
 
 static void free_all(void)

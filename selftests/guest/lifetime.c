@@ -226,6 +226,39 @@ TEST_F(lifetime, a_client_killed_with_running_vcpus_leaves_nothing_behind)
 	}
 }
 
+TEST_F(lifetime, a_client_that_blocks_every_signal_in_the_guest_can_be_killed)
+{
+	struct {
+		uint32_t len;
+		uint64_t set;
+	} __attribute__((packed)) all = { sizeof(all.set), ~0ul };
+	int ready[2], status;
+	pid_t child, gone = 0;
+	char c;
+
+	ASSERT_OK(pipe(ready));
+	child = fork();
+	if (!child) {
+		struct vcpu *v = vcpu_new(vm_new(), 0);
+
+		vcpu_call(v, guest_spin);
+		if (!ioctl(v->fd, KVM_SET_SIGNAL_MASK, &all) && write(ready[1], "x", 1) == 1)
+			vcpu_try_run(v);
+		_exit(1);
+	}
+	close(ready[1]);
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	close(ready[0]);
+	usleep(200000);
+	ASSERT_OK(kill(child, SIGKILL));
+	for (int i = 0; i < 500 && !gone; i++) {
+		gone = waitpid(child, &status, WNOHANG);
+		usleep(10000);
+	}
+	ASSERT_EQ(child, gone);
+	EXPECT_TRUE(WIFSIGNALED(status));
+}
+
 TEST_F(lifetime, another_process_may_hold_the_descriptors_but_not_use_them)
 {
 	struct vm *vm = vm_new();

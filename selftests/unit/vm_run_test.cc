@@ -265,8 +265,22 @@ TEST_RUN(Ends, TheSignalMaskCountsInTheGuestAlone)
 	expect_exit(KVM_EXIT_HLT);
 	EXPECT_EQ(inside, 0x10u);
 	EXPECT_EQ(hosted::this_thread().blocked, 7u);
+	EXPECT_EQ(hosted::this_thread().really_blocked, 0u);
 	mask.len = 4;
 	EXPECT_EQ(ioctl(KVM_SET_SIGNAL_MASK, &mask), -EINVAL);
+}
+
+TEST_RUN(Ends, KillAndStopAreNotBlockedInTheGuest)
+{
+	struct {
+		u32 len;
+		u64 set;
+	} __attribute__((packed)) mask = {8, ~u64{0}};
+	EXPECT_EQ(ioctl(KVM_SET_SIGNAL_MASK, &mask), 0);
+	u64 inside = 0;
+	then({.kind = K::hlt}, [&inside] { inside = hosted::this_thread().blocked; });
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(inside, ~(bit(8) | bit(18)));
 }
 
 TEST_RUN(Ends, BadFieldsOfKvmRunAreRefused)

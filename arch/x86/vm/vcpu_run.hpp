@@ -274,9 +274,8 @@ template <Vendor V> Errc Vcpu<V>::run_ioctl()
 {
 	if (vm.dead())
 		return Errc::io;
-	u64 old_mask;
 	if (sigmask_set_)
-		kx_sigmask_apply(&sigmask_, &old_mask);
+		kx_sigmask_enter(&sigmask_);
 	has_run_ = true;
 	thread_flags = kx_thread_flags();
 	run->flags = 0;
@@ -305,7 +304,7 @@ template <Vendor V> Errc Vcpu<V>::run_ioctl()
 	report();
 	kx_thread_put(thread_);
 	if (sigmask_set_)
-		kx_sigmask_apply(&old_mask, nullptr);
+		kx_sigmask_leave();
 	return n == Next::error ? error_ : Errc::ok;
 }
 

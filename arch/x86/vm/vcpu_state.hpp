@@ -276,7 +276,9 @@ template <Vendor V> Errc Vcpu<V>::set_signal_mask(unsigned long arg)
 	const u32 len = KX_TRY(from_user<u32>(arg)); /* kvm_signal_mask: the set follows */
 	if (len != sizeof sigmask_)
 		return Errc::inval;
-	sigmask_ = KX_TRY(from_user<u64>(arg + sizeof len));
+	/* A VMM that could block these in a spinning guest could not be killed. */
+	constexpr u64 sigkill = bit(9 - 1), sigstop = bit(19 - 1);
+	sigmask_ = KX_TRY(from_user<u64>(arg + sizeof len)) & ~(sigkill | sigstop);
 	sigmask_set_ = true;
 	return Errc::ok;
 }
