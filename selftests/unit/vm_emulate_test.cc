@@ -36,7 +36,7 @@ template <class T> void repeat(T &t, u64 count, u64 flags = rflags::fixed | rfla
 		s.ds.selector = s.es.selector = T::device >> 4;
 	});
 	kvm_regs r = t.regs();
-	r.rip = 0x100, r.rsi = r.rdi = 0, r.rcx = count, r.rflags = flags;
+	r.rip = 0x100, r.rdx = r.rsi = r.rdi = 0, r.rcx = count, r.rflags = flags;
 	t.set_regs(r);
 }
 template <class T> Exit rep_stos() { return {.kind = Exit::Kind::mmio, .gpa = T::device, .code = pferr::write, .bytes = {0xf3, 0xaa}}; }
@@ -208,4 +208,76 @@ TEST_RUN(Devices, ARepEndsForAnImmediateExit)
 	run->immediate_exit = 1;
 	EXPECT_EQ(enter(), -EINTR);
 	EXPECT_EQ(regs().rcx, 1999u);
+}
+
+/* The VMM has loaded another state, at the same RIP: the instruction was of the old one. */
+TEST_RUN(Devices, ARequestIsOverInAnotherMode)
+{
+	point_at_device(0xaaaa);
+	set_rip(0x100);
+	then(load());
+	expect_exit(KVM_EXIT_MMIO);
+	run->mmio.data[0] = 0x55;
+	change_sregs(*this, user_mode);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(entry(1).rip, 0x100u);
+	EXPECT_EQ(regs().rax, 0xaaaau);
+}
+
+TEST_RUN(Devices, ARepIsOverInAnotherMode)
+{
+	ram_at_0(*this);
+	repeat(*this, 2000);
+	then(rep_stos<Run<P>>());
+	expect_exit(KVM_EXIT_MMIO);
+	change_sregs(*this, user_mode);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(regs().rcx, 1999u);
+
+	repeat(*this, 2000);
+	then({.kind = K::ins, .size = 1, .bytes = {0xf3, 0x6c}});
+	expect_exit(KVM_EXIT_IO);
+	change_sregs(*this, [](kvm_sregs &s) { s.ss.dpl = 0; });
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(regs().rcx, 2000u);
+}
+
+TEST_RUN(Devices, NothingIsLeftOfACountThatTheVmmMadeZero)
+{
+	ram_at_0(*this);
+	repeat(*this, 4);
+	change_sregs(*this, [](kvm_sregs &s) { s.es.base = s.es.selector = 0; });
+	then({.kind = K::ins, .size = 1, .bytes = {0xf3, 0x6c}});
+	expect_exit(KVM_EXIT_IO);
+	port_data()[0] = 0x77;
+	kvm_regs r = regs();
+	r.rcx = 0;
+	set_regs(r);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(regs().rcx, 0u);
+	EXPECT_EQ(entry(1).rip, 0x102u);
+	EXPECT_EQ(ram[0], 0);
+}
+
+/* A store that was complete but for its trap, and a vCPU that was reset meanwhile. */
+TEST_RUN(Devices, AResetOwesNothingToTheInstructionBefore)
+{
+	point_at_device(0);
+	kvm_regs r = regs();
+	r.rip = 0x100, r.rflags = rflags::fixed | rflags::tf;
+	set_regs(r);
+	then(store());
+	expect_exit(KVM_EXIT_MMIO);
+	set_rip(0xfff0);
+	set_rflags(rflags::fixed);
+	in_shadow();
+	then({.kind = K::again}, [&] { EXPECT_EQ(cpu->hw.shadow(), Shadow::active); });
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_TRUE(entry(1).quiet());
+	EXPECT_EQ(entry(1).rip, 0xfff0u);
 }

@@ -37,6 +37,7 @@ private:
 	Mode mode_;
 	Insn insn_{};
 	u64 rip_ = 0;
+	u64 after_ = 0; /* RIP as it was committed */
 	Hint hint_;
 	ReplayLog log_;
 	WriteQueue writes_;

@@ -11,8 +11,8 @@
  *		default: ...
  *		}
  *
- * Between two calls the vCPU may leave KVM_RUN; all that must survive is in the Emulation. If RIP
- * moved meanwhile (the VMM loaded other registers) the instruction is abandoned: retry.
+ * Between two calls the vCPU may leave KVM_RUN; all that must survive is in the Emulation. If RIP or
+ * the mode is another one then (the VMM loaded other state) the instruction is abandoned: retry.
  */
 #pragma once
 #include "arch/x86/emulate/fetch.hpp"

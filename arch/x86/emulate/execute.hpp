@@ -216,8 +216,9 @@ template <Machine M> class Executor : Memory<M> {
 	Outcome run();
 	Outcome dispatch();
 	Outcome iterate_again();
-	/* The VMM put RIP elsewhere while a request was out. */
-	bool moved() const { return m_.rip() != e_.rip_; }
+	/* The VMM loaded another state while a request was out: the instruction was of the old one. */
+	bool moved() const { return m_.rip() != e_.rip_ || m_.mode() != e_.mode_; }
+	Outcome all_out();
 	Outcome abandon()
 	{
 		e_.drop();

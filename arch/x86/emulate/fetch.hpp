@@ -195,6 +195,20 @@ template <Machine M> Outcome Executor<M>::answer_read(u64 value)
 	return run();
 }
 
+/* What was committed has gone out to the last piece. A vCPU that the VMM has put elsewhere since owes no trap. */
+template <Machine M> Outcome Executor<M>::all_out()
+{
+	if (m_.rip() != e_.after_)
+		return Outcome::retry();
+	if (e_.whole_)
+		return Outcome::done(e_.trap_);
+	if (moved())
+		return Outcome::retry();
+	if (e_.trap_ == Trap::single_step || m_.event_pending())
+		return Outcome::retry(e_.trap_);
+	return iterate_again();
+}
+
 template <Machine M> Outcome Executor<M>::write_taken()
 {
 	if (e_.phase_ != Phase::writing)
@@ -203,11 +217,7 @@ template <Machine M> Outcome Executor<M>::write_taken()
 	if (!e_.writes_.empty())
 		return hand_out();
 	e_.phase_ = Phase::idle;
-	if (e_.whole_)
-		return Outcome::done(e_.trap_);
-	if (e_.trap_ == Trap::single_step || moved() || m_.event_pending())
-		return Outcome::retry(e_.trap_);
-	return iterate_again();
+	return all_out();
 }
 
 template <Machine M> Outcome Executor<M>::skip()

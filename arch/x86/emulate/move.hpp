@@ -26,6 +26,7 @@ template <Machine M> Outcome Executor<M>::complete_at(u64 rip, u64 flags)
 	if (e_.writes_.empty())
 		return Outcome::done(trap());
 	e_.whole_ = true;
+	e_.after_ = rip;
 	e_.trap_ = trap();
 	return hand_out();
 }

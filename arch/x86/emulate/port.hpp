@@ -72,6 +72,7 @@ template <Machine M> Outcome Executor<M>::port_out()
 	n = e_.port_count_;
 	const Outcome after = port_advance(Gpr::rsi, n);
 	e_.whole_ = after.kind == Outcome::Kind::done;
+	e_.after_ = m_.rip();
 	e_.trap_ = after.trap;
 	e_.phase_ = Phase::port_out;
 	return {.kind = Outcome::Kind::port_out, .len = i_.size, .port = port, .count = n};
@@ -139,15 +140,12 @@ template <Machine M> Outcome Executor<M>::port_done()
 {
 	const Phase phase = e_.phase_;
 	e_.phase_ = Phase::idle;
-	if (phase == Phase::port_out) {
-		if (e_.whole_)
-			return Outcome::done(e_.trap_);
-		if (e_.trap_ == Trap::single_step || moved() || m_.event_pending())
-			return Outcome::retry(e_.trap_);
-		return iterate_again();
-	}
+	if (phase == Phase::port_out)
+		return all_out();
 	if (phase != Phase::port_in || moved())
 		return Outcome::retry();
+	if (i_.repeat != Repeat::none && !reg(Gpr::rcx, i_.addr_size))
+		return complete();
 	unsigned n = e_.port_count_;
 	const Place p = locate_destination(Access::write);
 	if (!p.ok)

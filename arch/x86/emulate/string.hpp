@@ -67,6 +67,7 @@ template <Machine M> Outcome Executor<M>::between()
 	if (e_.writes_.empty())
 		return Outcome::retry(trap());
 	e_.whole_ = false;
+	e_.after_ = e_.rip_;
 	e_.trap_ = trap();
 	return hand_out();
 }
