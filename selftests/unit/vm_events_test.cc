@@ -308,7 +308,7 @@ TEST_RUN(Events, ASignalBetweenInjectionAndEntryLosesNothing)
 	EXPECT_TRUE(entry(0).nmi);
 }
 
-TEST_RUN(Events, KvmSetRegsForgetsAnException)
+TEST_RUN(Events, KvmSetRegsForgetsANewException)
 {
 	then({.kind = K::fault}, [this] { signal(); });
 	EXPECT_EQ(enter(), -EINTR);
@@ -318,6 +318,20 @@ TEST_RUN(Events, KvmSetRegsForgetsAnException)
 	halts();
 	expect_exit(KVM_EXIT_HLT);
 	EXPECT_TRUE(entry(1).quiet());
+}
+
+TEST_RUN(Events, KvmSetRegsKeepsAnExceptionWhoseDeliveryWasCutShort)
+{
+	then({.kind = K::interrupt, .cut_exception = Exception::coded(Vector::gp, 8)}, [this] { signal(); });
+	EXPECT_EQ(enter(), -EINTR);
+	set_rip(0x100);
+	EXPECT_EQ(events().exception.injected, 1);
+	no_signal();
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	ASSERT_TRUE(entry(1).exception);
+	EXPECT_EQ(entry(1).exception->vector, Vector::gp);
+	EXPECT_EQ(entry(1).exception->error, 8u);
 }
 
 /* --- task switches: what they come of is over with them */

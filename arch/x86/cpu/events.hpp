@@ -90,7 +90,8 @@ public:
 	{
 		return exception_.any() || interrupt_.injected || nmi_injected_ || nmi_pending_;
 	}
-	void clear_exception() { exception_ = {}; }
+	/* One half delivered stays: it is of the past, whatever the registers are. */
+	void forget_new_exception() { exception_.pending = false; }
 
 	/* KVM_GET_VCPU_EVENTS; shadow as KVM_X86_SHADOW_INT_*. */
 	void get(kvm_vcpu_events &out, u8 shadow) const;

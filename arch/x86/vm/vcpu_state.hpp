@@ -25,7 +25,7 @@ template <Vendor V> Errc Vcpu<V>::set_regs(unsigned long arg)
 		hw.set_gpr(Gpr(i), in_order[i]);
 	hw.set_rip(r.rip);
 	hw.set_rflags(r.rflags | rflags::fixed);
-	events.clear_exception();
+	events.forget_new_exception();
 	return Errc::ok;
 }
 
