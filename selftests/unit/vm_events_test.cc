@@ -334,6 +334,20 @@ TEST_RUN(Events, KvmSetRegsKeepsAnExceptionWhoseDeliveryWasCutShort)
 	EXPECT_EQ(entry(1).exception->error, 8u);
 }
 
+TEST_RUN(Events, AnInterruptOfKvmSetSregsTakesThePlaceOfAnother)
+{
+	set_rflags(0x202);
+	interrupt(0x20);
+	kvm_sregs s{};
+	EXPECT_EQ(ioctl(KVM_GET_SREGS, &s), 0);
+	EXPECT_EQ(s.interrupt_bitmap[0], bit(0x20));
+	s.interrupt_bitmap[0] = bit(0x31);
+	EXPECT_EQ(ioctl(KVM_SET_SREGS, &s), 0);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(entry(0).interrupt, 0x31);
+}
+
 /* --- task switches: what they come of is over with them */
 
 namespace {

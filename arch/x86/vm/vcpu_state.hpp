@@ -78,7 +78,7 @@ template <Vendor V> Errc Vcpu<V>::set_sregs(unsigned long arg)
 	}
 	refresh_cpuid();
 	hw.flush_tlb();
-	if (const int vector = pending_vector(s); vector >= 0 && !events.interrupt().injected)
+	if (const int vector = pending_vector(s); vector >= 0)
 		events.queue_interrupt(u8(vector));
 	return Errc::ok;
 }
