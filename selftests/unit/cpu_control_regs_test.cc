@@ -70,6 +70,7 @@ TEST(WriteCr0, EntersLongModeWithPagingAndLeavesItWithout)
 	ASSERT_TRUE(on.ok());
 	EXPECT_EQ(on.value().regs.efer, efer::lme | efer::lma);
 	EXPECT_EQ(on.value().pdptrs, Pdptrs::keep);
+	EXPECT_EQ(on.value().tlb, TlbOwed::everything);
 
 	const auto off = write_cr0(on.value().regs, cr0::pe, CodeSize::not64);
 	ASSERT_TRUE(off.ok());
@@ -198,7 +199,9 @@ TEST(WriteCr4, OwesTheFlushesTheManualNames)
 	EXPECT_EQ(g.cr4(ids, cr4::pae).value().tlb, TlbOwed::everything);
 	EXPECT_EQ(g.cr4(long64, cr4::pae | cr4::pcide).value().tlb, TlbOwed::nothing);
 	EXPECT_EQ(g.cr4(long64, cr4::pae | cr4::smep).value().tlb, TlbOwed::current);
-	EXPECT_EQ(g.cr4(flat32, cr4::pae).value().tlb, TlbOwed::current);
+	EXPECT_EQ(g.cr4(flat32, cr4::pae).value().tlb, TlbOwed::everything);
+	EXPECT_EQ(g.cr4(flat32, cr4::pse).value().tlb, TlbOwed::everything);
+	EXPECT_EQ(g.cr4({pe_pg, 0x1000, cr4::pse, 0}, 0).value().tlb, TlbOwed::everything);
 	EXPECT_EQ(g.cr4(long64, cr4::pae | cr4::osxsave | cr4::smap).value().tlb, TlbOwed::nothing);
 }
 

@@ -9,6 +9,9 @@ constexpr u64 pcid_mask = 0xfff, no_flush = bit(63);
 /* A change of these under PAE paging loads the page-directory pointers again. SDM vol. 3 §4.4.1 */
 constexpr u64 pdptr_cr0 = cr0::cd | cr0::nw | cr0::pg;
 constexpr u64 pdptr_cr4 = cr4::pge | cr4::pse | cr4::pae | cr4::smep;
+/* A change of these, or of CR0.PG, empties the TLB: what either manual asks for. APM vol. 2 §5.5.2, SDM vol. 3
+ * §4.10.4.1 */
+constexpr u64 tlb_cr4 = cr4::pge | cr4::pse | cr4::pae;
 
 }
 
@@ -35,7 +38,7 @@ OrException<CrWrite> write_cr0(const ControlRegs &now, u64 value, CodeSize cs)
 	if (on && !(now.efer & efer::lme) && (now.cr4 & cr4::pae) &&
 	    ((value ^ now.cr0) & pdptr_cr0))
 		w.pdptrs = Pdptrs::load;
-	if (!on && now.paging())
+	if (on != now.paging())
 		w.tlb = TlbOwed::everything;
 	w.regs.cr0 = value;
 	return w;
@@ -83,10 +86,9 @@ OrException<CrWrite> write_cr4(const ControlRegs &now, u64 value, const CpuidTab
 	if ((changed & value & cr4::pcide) && ((now.cr3 & pcid_mask) || !now.long_mode()))
 		return gp0;
 
-	/* SDM vol. 3 §4.10.4.1: what invalidates which translations. */
-	if ((changed & cr4::pge) || (changed & now.cr4 & cr4::pcide))
+	if ((changed & tlb_cr4) || (changed & now.cr4 & cr4::pcide))
 		w.tlb = TlbOwed::everything;
-	else if ((changed & cr4::pae) || (changed & value & cr4::smep))
+	else if (changed & value & cr4::smep)
 		w.tlb = TlbOwed::current;
 	w.regs.cr4 = value;
 	return w;
