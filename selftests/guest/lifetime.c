@@ -549,12 +549,15 @@ static bool set_cpu1(bool on)
 
 TEST_F(lifetime, processors_are_unplugged_and_plugged_under_running_guests)
 {
-	struct vm *vm = vm_new();
-	struct vcpu *v[2] = { vcpu_new(vm, 0), vcpu_new(vm, 1) };
+	struct vm *vm;
+	struct vcpu *v[2];
 	struct runner r[2];
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2 || access(CPU1, W_OK))
 		SKIP(return, "no second processor that could be unplugged");
+	vm = vm_new();
+	v[0] = vcpu_new(vm, 0);
+	v[1] = vcpu_new(vm, 1);
 	for (int i = 0; i < 2; i++) {
 		vcpu_call(v[i], guest_spin);
 		runner_start(&r[i], v[i], runner_spin);
@@ -604,12 +607,15 @@ static bool write_text(const char *path, const char *text)
 /* The kernel goes all the way down but for the firmware's last step, and comes back. */
 TEST_F_TIMEOUT(lifetime, guests_go_on_after_suspend, 60)
 {
-	struct vm *vm = vm_new(), *young;
-	struct vcpu *v[2] = { vcpu_new(vm, 0), vcpu_new(vm, 1) }, *w;
+	struct vm *vm, *young;
+	struct vcpu *v[2], *w;
 	struct runner r[2];
 
 	if (!write_text("/sys/power/pm_test", "core"))
 		SKIP(return, "this kernel cannot test suspend (CONFIG_PM_SLEEP_DEBUG)");
+	vm = vm_new();
+	v[0] = vcpu_new(vm, 0);
+	v[1] = vcpu_new(vm, 1);
 	write_text("/sys/module/suspend/parameters/pm_test_delay", "1");
 	for (int i = 0; i < 2; i++) {
 		vcpu_call(v[i], guest_spin);
