@@ -15,6 +15,9 @@ namespace kx {
 
 enum class PioDirection : u8 { in, out };
 
+/* Where nested paging refused the processor: in the guest's own tables, or what they led to. */
+enum class FaultOf : u8 { walk, access };
+
 enum class Shadow : u8 { none, active }; /* of STI or MOV SS: interrupts wait one instruction */
 
 /* What a fast exit (interrupts off, no lock) came to. */

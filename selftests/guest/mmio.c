@@ -591,6 +591,31 @@ static void guest_two_reads(uint64_t a)
 	wr64(a + 24, 6);
 }
 
+static void guest_load(uint64_t at)
+{
+	ucall_sync(*(volatile uint64_t *)at);
+}
+
+/* The processor cannot mark entries there, and its fault names the entry: not where the operand is, which has
+ * the same offset in its page. */
+TEST_F(mmio, page_tables_may_be_read_only)
+{
+	const uint64_t tables = 0x1000000, data = 0x1122334455667788;
+	uint64_t *rom = map_anon(PAGE), *pde;
+
+	if (!kvm_is_kvmxx())
+		SKIP(return, "the in-tree module takes the one for the other");
+	pt_map(self->vm, WINDOW, RAM_A, PAGE, PTE_RW);
+	*rom = *pt_entry(self->vm, WINDOW, 1) & ~(PTE_A | PTE_D);
+	vm_slot(self->vm, 1, KVM_MEM_READONLY, tables, PAGE, rom);
+	pde = pt_entry(self->vm, WINDOW, 2);
+	*pde = (*pde & ~PTE_ADDR) | tables;
+	*(volatile uint64_t *)vm_hva(self->vm, RAM_A) = data;
+	vcpu_call(self->v, guest_load, WINDOW);
+	EXPECT_EQ(data, serve(self->v).arg[0]);
+	unmap(rom, PAGE);
+}
+
 TEST_F(mmio, immediate_exit_completes_the_pending_access_first)
 {
 	struct kvm_run *run = self->v->run;

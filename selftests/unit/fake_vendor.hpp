@@ -47,6 +47,7 @@ struct Exit {
 	u8 size = 1;
 	u64 gpa = 0;
 	u32 code = 0; /* pferr */
+	FaultOf of = FaultOf::access;
 	std::vector<u8> bytes{}; /* of the instruction, for the emulator */
 	Exception raised = Exception::plain(Vector::ud);
 	/* What was being delivered when it happened. */
@@ -327,7 +328,7 @@ template <class Traits> struct FakeVendor {
 		case Exit::Kind::out: return v.pio(PioDirection::out, e.port, e.size, next);
 		case Exit::Kind::ins: return v.string_pio(PioDirection::in, e.port, e.size);
 		case Exit::Kind::outs: return v.string_pio(PioDirection::out, e.port, e.size);
-		case Exit::Kind::mmio: return v.nested_fault(Gpa{e.gpa}, e.code);
+		case Exit::Kind::mmio: return v.nested_fault(Gpa{e.gpa}, e.code, e.of);
 		case Exit::Kind::cpuid: return v.cpuid_exit(next);
 		case Exit::Kind::fault: return v.raise(e.raised);
 		case Exit::Kind::task: return v.task_switch(e.task, e.came_of);

@@ -68,6 +68,20 @@ TEST_RUN(Devices, TheSameIpInAnotherSegmentIsAnotherInstruction)
 	}
 }
 
+/* The fault names an entry of the guest's tables: not where the operand is, at the same offset in its page. */
+TEST_RUN(Devices, AFaultOfTheWalkIsNotWhereTheOperandIs)
+{
+	ram_at_0(*this);
+	ram[0] = 0x77;
+	kvm_regs r = regs();
+	r.rbx = 0, r.rax = 0;
+	set_regs(r);
+	then({.kind = K::mmio, .gpa = device, .of = FaultOf::walk, .bytes = {0x8b, 0x07}});
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(regs().rax, 0x77u);
+}
+
 /* A store to a device has exited; the OUTSB that another CPU has put there since nobody has checked. */
 TEST_RUN(Devices, APortIsNotReachedByAnotherExit)
 {

@@ -86,6 +86,11 @@ using SegNumber = Bits<12, 10>;
 using Port = Bits<31, 16>;
 }
 
+/* EXITINFO1 of a nested page fault, above the error code. APM vol. 2 §15.25.6 */
+namespace npf {
+using Final = Bits<32>; /* of the address the guest's tables led to, and not of one in them */
+}
+
 struct VmcbControl {
 	u16 cr_read, cr_write, dr_read, dr_write;
 	u32 exceptions;

@@ -96,7 +96,7 @@ public:
 	Next mode_unsupported();
 	Next shutdown();
 	/* A fault of the nested page tables; code as pferr. */
-	Next nested_fault(Gpa gpa, u32 code);
+	Next nested_fault(Gpa gpa, u32 code, FaultOf of);
 	/* Pages the processor has logged. Interrupts off. */
 	void log_writes(Span<const u64> gpas);
 	/* An entry that means «no slot here», whether it was read or written. */

@@ -443,11 +443,12 @@ template <Vendor V> Next Vcpu<V>::emulation_failed()
 	return Next::user;
 }
 
-template <Vendor V> Next Vcpu<V>::nested_fault(Gpa gpa, u32 code)
+/* The address of a table's entry is nothing the instruction accesses. */
+template <Vendor V> Next Vcpu<V>::nested_fault(Gpa gpa, u32 code, FaultOf of)
 {
-	return after_fault(vm.memory.fault(mmu, gpa, code), {code & pferr::write ? kx::emulate::Hint::Known::writing
-										  : kx::emulate::Hint::Known::reading,
-							      gpa});
+	using Known = kx::emulate::Hint::Known;
+	const Known known = of == FaultOf::walk ? Known::nothing : code & pferr::write ? Known::writing : Known::reading;
+	return after_fault(vm.memory.fault(mmu, gpa, code), {known, gpa});
 }
 
 /* The guest's own walk is over when this happens: if the instruction writes there, it may. */

@@ -25,6 +25,8 @@ using Read = Bits<0>;
 using Write = Bits<1>;
 using Fetch = Bits<2>;
 using Allowed = Bits<5, 3>; /* by the entry that refused */
+using Linear = Bits<7>; /* there was a linear address; without one Final says nothing */
+using Final = Bits<8>;	/* its tables led to this address; not: it is one in them */
 using NmiUnblocked = Bits<12>;
 }
 namespace cr_access {
@@ -197,7 +199,8 @@ template <class Vcpu> Next ept_violation(Vcpu &v)
 {
 	const u64 how = v.hw.qualification();
 	undo_iret(v, vmx::ept_violation::NmiUnblocked::test(how));
-	return v.nested_fault(Gpa{v.hw.physical_address()}, fault_code(how));
+	const bool final = vmx::ept_violation::Linear::test(how) && vmx::ept_violation::Final::test(how);
+	return v.nested_fault(Gpa{v.hw.physical_address()}, fault_code(how), final ? FaultOf::access : FaultOf::walk);
 }
 
 /* SDM vol. 3 §28.2.1, table 28-6; IDT-vectoring information tells what came to a gate, and collect_delivery
