@@ -584,11 +584,13 @@ TEST_F(exits, an_unregistered_coalescing_zone_exits_again)
 {
 	struct kvm_coalesced_mmio_zone zone = { .addr = DEV, .size = PAGE };
 	struct kvm_coalesced_mmio_zone wrong = { .addr = DEV + PAGE, .size = PAGE, .pio = 3 };
+	struct kvm_coalesced_mmio_zone wraps = { .addr = -PAGE, .size = 2 * PAGE };
 
 	NEED_CAP(KVM_CAP_COALESCED_MMIO);
 	ASSERT_OK(ioctl(self->vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone));
 	EXPECT_ERRNO(EINVAL, ioctl(self->vm->fd, KVM_REGISTER_COALESCED_MMIO, &wrong));
 	EXPECT_ERRNO(EINVAL, ioctl(self->vm->fd, KVM_UNREGISTER_COALESCED_MMIO, &wrong));
+	EXPECT_OK(ioctl(self->vm->fd, KVM_UNREGISTER_COALESCED_MMIO, &wraps));
 	vcpu_call(self->v, guest_many_writes, DEV, 3);
 	EXPECT_EQ(3, vcpu_sync(self->v));
 	EXPECT_OK(ioctl(self->vm->fd, KVM_UNREGISTER_COALESCED_MMIO, &zone));

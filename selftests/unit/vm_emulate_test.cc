@@ -295,3 +295,23 @@ TEST_RUN(Devices, AResetOwesNothingToTheInstructionBefore)
 	EXPECT_TRUE(entry(1).quiet());
 	EXPECT_EQ(entry(1).rip, 0xfff0u);
 }
+
+TEST_RUN(Devices, CoalescedZonesAreAThousandOnEachBus)
+{
+	const auto zone = [&](unsigned cmd, u64 at, u32 size, u32 pio) {
+		const kvm_coalesced_mmio_zone z{at, size, {pio}};
+		return vm->ioctl(cmd, reinterpret_cast<unsigned long>(&z));
+	};
+	for (u32 pio : {0, 1}) {
+		for (unsigned i = 0; i < 1000; ++i)
+			EXPECT_EQ(zone(KVM_REGISTER_COALESCED_MMIO, device, ~0u, pio), 0);
+		EXPECT_EQ(zone(KVM_REGISTER_COALESCED_MMIO, device, 4, pio), -ENOSPC);
+	}
+	/* In none of them, as KVM counts: a size below 0, an end below the start. */
+	EXPECT_EQ(zone(KVM_UNREGISTER_COALESCED_MMIO, device, 0x80000000, 0), 0);
+	EXPECT_EQ(zone(KVM_UNREGISTER_COALESCED_MMIO, -u64{4}, 8, 0), 0);
+	EXPECT_EQ(zone(KVM_REGISTER_COALESCED_MMIO, device, 4, 0), -ENOSPC);
+	EXPECT_EQ(zone(KVM_UNREGISTER_COALESCED_MMIO, device, 4, 0), 0);
+	EXPECT_EQ(zone(KVM_REGISTER_COALESCED_MMIO, device, 4, 0), 0);
+	EXPECT_EQ(zone(KVM_REGISTER_COALESCED_MMIO, device, 4, 1), -ENOSPC);
+}

@@ -12,11 +12,15 @@ Errc CoalescedZones::add(const kvm_coalesced_mmio_zone &z)
 		Guard g{lock_};
 		zones_ = move(fresh);
 	}
+	const Bus bus = z.pio ? Bus::pio : Bus::mmio;
 	Guard g{lock_};
 	const u32 n = used_.relaxed();
-	if (n == capacity)
+	unsigned there = 0;
+	for (u32 i = 0; i < n; ++i)
+		there += zones_[i].bus == bus;
+	if (there == of_a_bus)
 		return Errc::nospc;
-	zones_[n] = {z.addr, z.size, z.pio ? Bus::pio : Bus::mmio};
+	zones_[n] = {z.addr, z.size, bus};
 	used_.set_relaxed(n + 1);
 	return Errc::ok;
 }
@@ -25,6 +29,9 @@ Errc CoalescedZones::remove(const kvm_coalesced_mmio_zone &z)
 {
 	if (z.pio > 1)
 		return Errc::inval;
+	/* KVM's length has a sign, and no zone goes round the end of memory. */
+	if (s32(z.size) < 0 || z.addr + z.size < z.addr)
+		return Errc::ok;
 	const Bus bus = z.pio ? Bus::pio : Bus::mmio;
 	Guard g{lock_};
 	u32 n = used_.relaxed();

@@ -10,7 +10,7 @@
 namespace kx {
 
 class CoalescedZones {
-	static constexpr unsigned capacity = 1000; /* as KVM's I/O buses */
+	static constexpr unsigned of_a_bus = 1000, capacity = 2 * of_a_bus; /* as KVM's I/O buses */
 	static constexpr u32 ring_size =
 		(page_size - sizeof(kvm_coalesced_mmio_ring)) / sizeof(kvm_coalesced_mmio);
 
