@@ -228,6 +228,7 @@ int kx_guest_split_lock(kx_u64 rip);		/* warns and lets current do it; 0: curren
 void kx_host_nmi(void);				/* deliver the NMI that left the guest; IRQs off */
 
 /* --- files ----------------------------------------------------------------------------------- */
+int kx_in_compat(void);				/* current's system call is one of a 32-bit program */
 int kx_fd_vm(void *vm);				/* installs "kvm-vm"; last step of creation; fd or -errno */
 int kx_fd_vcpu_prepare(void *vcpu, unsigned id, void **file);	/* "kvm-vcpu:ID": a number, not yet open */
 void kx_fd_publish(int fd, void *file);		/* cannot fail */

@@ -29,8 +29,8 @@ static long vcpu_ioctl(struct file *f, unsigned int cmd, unsigned long arg)
 }
 
 #ifdef CONFIG_COMPAT
-/* The structures are the same for 32-bit callers; user pointers inside them are 64-bit fields of which
- * the kernel's own compat rule keeps the lower half (see kxc_*_ioctl's users of in_compat). */
+/* The structures are the same for 32-bit callers, their signal sets too; for the one pointer in them see
+ * kx_in_compat()'s caller. */
 static long vm_compat(struct file *f, unsigned int cmd, unsigned long arg)
 {
 	return kxc_vm_ioctl(f->private_data, cmd, (unsigned long)compat_ptr(arg));
@@ -106,6 +106,11 @@ static int prepare(const char *name, const struct file_operations *ops, void *ob
 		return PTR_ERR(*file);
 	}
 	return fd;
+}
+
+int kx_in_compat(void)
+{
+	return in_compat_syscall();
 }
 
 int kx_fd_vm(void *vm)

@@ -19,6 +19,23 @@ static int try_get_log(struct vm *vm, uint32_t slot, void *map)
 	return ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log);
 }
 
+/* The system call of a 32-bit program; false: this kernel has none. arg is below 4 GiB. */
+static bool call32(int nr, int fd, unsigned int cmd, void *arg, int *result)
+{
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		asm volatile("int $0x80" : : "a"(1), "b"(0) : "memory"); /* exit(0) */
+		_exit(1);
+	}
+	if (waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status))
+		return false;
+	asm volatile("int $0x80" : "=a"(*result) : "0"(nr), "b"(fd), "c"(cmd), "d"(arg)
+		     : "r8", "r9", "r10", "r11", "memory");
+	return true;
+}
+
 static void get_log(struct vm *vm)
 {
 	memset(bitmap, 0xa5, sizeof(bitmap));
@@ -446,6 +463,24 @@ TEST_F(log, with_manual_protection_only_clearing_clears)
 	EXPECT_ERRNO(EINVAL, clear_log(self->vm, 1, PAGES - 64, 128, mask));
 	EXPECT_ERRNO(ENOENT, clear_log(self->vm, 2, 0, 64, mask));
 	EXPECT_ERRNO(EFAULT, clear_log(self->vm, 1, 0, 64, NULL));
+}
+
+TEST_F(log, of_a_32_bit_pointer_the_other_half_is_nothing)
+{
+	static struct kvm_dirty_log request;
+	uint8_t *p = map_anon(PAGES * PAGE);
+	int r;
+
+	vm_slot(self->vm, 1, LOG, SLOT_GPA, PAGES * PAGE, p);
+	get_log(self->vm);
+	touch(self->v, 5, 100, 20, true);
+	request.slot = 1;
+	request.padding2 = (uintptr_t)bitmap | 0xdeadul << 32;
+	if (!call32(54, self->vm->fd, KVM_GET_DIRTY_LOG, &request, &r))
+		SKIP(return, "this kernel runs no 32-bit programs");
+	EXPECT_EQ(0, r);
+	EXPECT_EQ(20, count_dirty());
+	munmap(p, PAGES * PAGE);
 }
 
 TEST_F(log, with_initially_set_a_log_starts_full)

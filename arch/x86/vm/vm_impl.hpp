@@ -78,7 +78,10 @@ template <Vendor V> Errc Vm<V>::set_region(unsigned long arg)
 
 template <Vendor V> Errc Vm<V>::get_dirty_log(unsigned long arg)
 {
-	return memory.get_dirty_log(KX_TRY(from_user<kvm_dirty_log>(arg)));
+	auto log = KX_TRY(from_user<kvm_dirty_log>(arg));
+	if (kx_in_compat()) /* the pointer is half the field, and the rest anything */
+		log.padding2 = u32(log.padding2);
+	return memory.get_dirty_log(log);
 }
 
 template <Vendor V> long Vm<V>::ioctl(unsigned cmd, unsigned long arg)
