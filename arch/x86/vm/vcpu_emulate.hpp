@@ -92,10 +92,11 @@ public:
 	/* Something the run loop has to see to. For the window IF is enough: a shadow ends with the element. */
 	bool event_pending() const
 	{
-		const kvm_run &r = *v_.run;
+		/* The VMM's, which may set them while the guest runs. */
+		const auto is_set = [](const u8 &b) { return __atomic_load_n(&b, __ATOMIC_RELAXED) != 0; };
 		return v_.requests.relaxed() || (__atomic_load_n(v_.thread_flags, __ATOMIC_RELAXED) & KX_THREAD_WORK) ||
-		       v_.events.any() || r.immediate_exit ||
-		       (r.request_interrupt_window && (v_.hw.rflags() & rflags::intf));
+		       v_.events.any() || is_set(v_.run->immediate_exit) ||
+		       (is_set(v_.run->request_interrupt_window) && (v_.hw.rflags() & rflags::intf));
 	}
 	u8 *port_data() { return v_.pio_page.get(); }
 	/* KVM hands OUTS out one by one; VMMs rely on it. */
