@@ -42,7 +42,6 @@ inline constexpr unsigned tsc_aux = 0, star = 1, lstar = 2, sfmask = 3;
 
 /* The event whose delivery the last exit cut short, and that exit, as kvm_run tells them. */
 struct CutShort {
-	bool valid = false;
 	u64 event = 0, reason = 0, qualification = 0;
 };
 

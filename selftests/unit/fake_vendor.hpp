@@ -347,10 +347,15 @@ template <class Traits> struct FakeVendor {
 		if (e.cut_exception)
 			v.redeliver(*e.cut_exception);
 	}
+	template <class Vcpu> static bool was_delivering(const Vcpu &v)
+	{
+		const Exit &e = v.hw.exit();
+		return e.cut_exception || e.cut_interrupt || e.cut_nmi;
+	}
 	template <class Vcpu> static CutShort cut_short(const Vcpu &v)
 	{
 		const Exit &e = v.hw.exit();
-		return {e.cut_exception || e.cut_interrupt || e.cut_nmi, e.cut_interrupt.value_or(0), u64(e.kind), e.code};
+		return {e.cut_interrupt.value_or(0), u64(e.kind), e.code};
 	}
 	template <class Vcpu> static bool nmi_allowed(Vcpu &v)
 	{

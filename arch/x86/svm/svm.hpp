@@ -28,10 +28,14 @@ struct Svm {
 	/* What EXITINTINFO says was not delivered goes back to the queue. */
 	template <class Vcpu> static void collect_delivery(Vcpu &v);
 
+	template <class Vcpu> static bool was_delivering(const Vcpu &v)
+	{
+		return event::Valid::test(v.hw.control().exit_int_info);
+	}
 	template <class Vcpu> static CutShort cut_short(const Vcpu &v)
 	{
 		const VmcbControl &c = v.hw.control();
-		return {event::Valid::test(c.exit_int_info), c.exit_int_info, c.exit_code, c.exit_info_1};
+		return {c.exit_int_info, c.exit_code, c.exit_info_1};
 	}
 
 	/* --- NMIs: without virtual NMIs the end of a handler shows by its IRET ---------------------- */

@@ -468,7 +468,8 @@ template <Vendor V> Next Vcpu<V>::after_fault(const FaultOutcome &r, kx::emulate
 	case FaultKind::mmio:
 	case FaultKind::readonly:
 		/* A gate or a stack that is no memory: the instruction at RIP has nothing to do with it. */
-		if (const CutShort c = V::cut_short(*this); c.valid) [[unlikely]] {
+		if (V::was_delivering(*this)) [[unlikely]] {
+			const CutShort c = V::cut_short(*this);
 			const u64 data[] = {c.event, c.reason, c.qualification, hint.gpa.raw(), cpu.relaxed()};
 			return internal_error(KVM_INTERNAL_ERROR_DELIVERY_EV, {data, 5});
 		}

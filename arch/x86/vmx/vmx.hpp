@@ -32,10 +32,10 @@ struct Vmx {
 	template <class Vcpu> static Next slow_exit(Vcpu &v);
 	/* What IDT-vectoring information says was not delivered goes back to the queue. */
 	template <class Vcpu> static void collect_delivery(Vcpu &v);
+	template <class Vcpu> static bool was_delivering(const Vcpu &v) { return info::Valid::test(v.hw.idt_vectoring()); }
 	template <class Vcpu> static CutShort cut_short(const Vcpu &v)
 	{
-		const u32 was = v.hw.idt_vectoring();
-		return {info::Valid::test(was), was, v.hw.reason(), v.hw.qualification()};
+		return {v.hw.idt_vectoring(), v.hw.reason(), v.hw.qualification()};
 	}
 	/* Interrupts off, RCU watching: whoever wants a vCPU's log to be empty sends it an interrupt. */
 	template <class Vcpu> static void drain_log(Vcpu &v)
