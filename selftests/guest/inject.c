@@ -479,58 +479,54 @@ static void guest_shadowed_cpuid(void)
 	ucall_sync(1);
 }
 
-TEST_F(inject, an_nmi_in_a_shadow_is_taken_behind_an_instruction_that_exits)
+/* The vCPU stands on that CPUID, in the shadow of an STI, and an NMI waits. */
+static struct kvm_regs nmi_in_a_shadow(struct vm *vm, struct vcpu *v)
 {
 	struct kvm_vcpu_events e;
 	struct kvm_regs r;
 
-	set_handler(self->vm, VEC_NMI, on_nmi);
-	set_handler(self->vm, VEC_DB, on_exception);
-	vcpu_call(self->v, guest_shadowed_cpuid);
-	EXPECT_EQ(0, vcpu_sync(self->v));
-	vcpu_complete(self->v);
-	vcpu_get(self->v, &r);
+	set_handler(vm, VEC_NMI, on_nmi);
+	set_handler(vm, VEC_DB, on_exception);
+	vcpu_call(v, guest_shadowed_cpuid);
+	CHECK(vcpu_sync(v) == 0, "the guest's first message");
+	vcpu_complete(v);
+	vcpu_get(v, &r);
 	r.rip = (uintptr_t)shadowed_cpuid;
 	r.rflags |= RFLAGS_IF;
 	r.rax = r.rcx = 0;
-	vcpu_set(self->v, &r);
-	ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+	vcpu_set(v, &r);
+	CHECK(!ioctl(v->fd, KVM_GET_VCPU_EVENTS, &e), "KVM_GET_VCPU_EVENTS");
 	e.flags |= KVM_VCPUEVENT_VALID_SHADOW;
 	e.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
-	ASSERT_OK(ioctl(self->v->fd, KVM_SET_VCPU_EVENTS, &e));
-	ASSERT_OK(ioctl(self->v->fd, KVM_NMI, 0));
-	EXPECT_EQ(1, vcpu_sync(self->v));
-	EXPECT_EQ(1, G(self->vm, got).nmis);
-	EXPECT_EQ(0, G(self->vm, got).exceptions);
-	EXPECT_EQ((uintptr_t)behind_cpuid, G(self->vm, got).rip);
+	CHECK(!ioctl(v->fd, KVM_SET_VCPU_EVENTS, &e), "KVM_SET_VCPU_EVENTS");
+	CHECK(!ioctl(v->fd, KVM_NMI, 0), "KVM_NMI");
+	return r;
+}
+
+static void expect_nmi_behind_cpuid(struct __test_metadata *_metadata, struct vm *vm, struct vcpu *v)
+{
+	EXPECT_EQ(1, vcpu_sync(v));
+	EXPECT_EQ(1, G(vm, got).nmis);
+	EXPECT_EQ(0, G(vm, got).exceptions);
+	EXPECT_EQ((uintptr_t)behind_cpuid, G(vm, got).rip);
+}
+
+TEST_F(inject, an_nmi_in_a_shadow_is_taken_behind_an_instruction_that_exits)
+{
+	nmi_in_a_shadow(self->vm, self->v);
+	expect_nmi_behind_cpuid(_metadata, self->vm, self->v);
 }
 
 /* KVM_RUN is interrupted with the NMI still waiting: nothing of how it waits may show, nor come again with the next try. */
 TEST_F(inject, an_nmi_in_a_shadow_waits_through_signals)
 {
 	struct { struct kvm_signal_mask m; uint64_t set; } none = { .m = { .len = 8 } };
-	struct kvm_vcpu_events e;
-	struct kvm_regs before, after;
+	struct kvm_regs before = nmi_in_a_shadow(self->vm, self->v), after;
 	sigset_t block, old;
 
 	kick_setup();
 	sigemptyset(&block);
 	sigaddset(&block, SIGUSR1);
-	set_handler(self->vm, VEC_NMI, on_nmi);
-	set_handler(self->vm, VEC_DB, on_exception);
-	vcpu_call(self->v, guest_shadowed_cpuid);
-	EXPECT_EQ(0, vcpu_sync(self->v));
-	vcpu_complete(self->v);
-	vcpu_get(self->v, &before);
-	before.rip = (uintptr_t)shadowed_cpuid;
-	before.rflags |= RFLAGS_IF;
-	before.rax = before.rcx = 0;
-	vcpu_set(self->v, &before);
-	ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
-	e.flags |= KVM_VCPUEVENT_VALID_SHADOW;
-	e.interrupt.shadow = KVM_X86_SHADOW_INT_STI;
-	ASSERT_OK(ioctl(self->v->fd, KVM_SET_VCPU_EVENTS, &e));
-	ASSERT_OK(ioctl(self->v->fd, KVM_NMI, 0));
 	ASSERT_OK(pthread_sigmask(SIG_BLOCK, &block, &old));
 	ASSERT_OK(ioctl(self->v->fd, KVM_SET_SIGNAL_MASK, &none));
 	for (int i = 0; i < 3; i++) {
@@ -542,10 +538,7 @@ TEST_F(inject, an_nmi_in_a_shadow_waits_through_signals)
 	}
 	ASSERT_OK(ioctl(self->v->fd, KVM_SET_SIGNAL_MASK, NULL));
 	ASSERT_OK(pthread_sigmask(SIG_SETMASK, &old, NULL));
-	EXPECT_EQ(1, vcpu_sync(self->v));
-	EXPECT_EQ(1, G(self->vm, got).nmis);
-	EXPECT_EQ(0, G(self->vm, got).exceptions);
-	EXPECT_EQ((uintptr_t)behind_cpuid, G(self->vm, got).rip);
+	expect_nmi_behind_cpuid(_metadata, self->vm, self->v);
 }
 
 TEST_F(inject, nmis_that_come_faster_than_they_are_taken_are_merged)
