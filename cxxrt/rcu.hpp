@@ -53,15 +53,4 @@ public:
 	SrcuRead(const SrcuRead &) = delete;
 };
 
-/* A pointer that is followed only with the matching read section in hand. */
-template <class T, class Section> class Published {
-	T *p_ = nullptr;
-
-public:
-	T *load(const Section &) const { return __atomic_load_n(&p_, __ATOMIC_CONSUME); }
-	/* For the side that publishes, under its own lock. */
-	T *own() const { return p_; }
-	void publish(T *p) { __atomic_store_n(&p_, p, __ATOMIC_RELEASE); }
-};
-
 }

@@ -18,7 +18,7 @@ enum class PioDirection : u8 { in, out };
 /* Where nested paging refused the processor: in the guest's own tables, or what they led to. */
 enum class FaultOf : u8 { walk, access };
 
-enum class Shadow : u8 { none, active }; /* of STI or MOV SS: interrupts wait one instruction */
+enum class InterruptShadow : u8 { none, active }; /* of STI or MOV SS: interrupts wait one instruction */
 
 /* What a fast exit (interrupts off, no lock) came to. */
 enum class Fast : u8 {
@@ -51,7 +51,7 @@ enum class Entered : u8 { yes, off }; /* off: virtualization was switched off un
  * or in its thread; loaded(), unloaded(), enter() with preemption off. */
 template <class C>
 concept GuestCpu = requires(C &c, const C &k, Gpr r, u64 v, Seg s, const Segment &sv, const DescTable &t, MsrSlot m,
-			    Shadow sh, const Exception &e, u8 vector, Hpa root, unsigned cpu) {
+			    InterruptShadow sh, const Exception &e, u8 vector, Hpa root, unsigned cpu) {
 	{ c.init() } -> std::same_as<Errc>;
 	c.reset();
 	c.loaded(cpu);
@@ -94,8 +94,8 @@ concept GuestCpu = requires(C &c, const C &k, Gpr r, u64 v, Seg s, const Segment
 	c.set_msr(m, v);
 	c.set_pat(v);
 	c.set_tsc_offset(v);
-	{ k.shadow() } -> std::same_as<Shadow>;
-	c.set_shadow(sh);
+	{ k.interrupt_shadow() } -> std::same_as<InterruptShadow>;
+	c.set_interrupt_shadow(sh);
 	c.inject(e);
 	c.inject_interrupt(vector);
 	c.inject_nmi();
@@ -110,7 +110,7 @@ concept GuestCpu = requires(C &c, const C &k, Gpr r, u64 v, Seg s, const Segment
 template <class V>
 concept Vendor = requires(unsigned cpu) {
 	requires GuestCpu<typename V::Cpu>;
-	requires TableFormat<typename V::Nested>;
+	requires TableFormat<typename V::TdpFormat>;
 	/* The state is in a place that must be made current on a CPU first: state ioctls load as KVM_RUN does. */
 	{ V::state_needs_loading } -> std::convertible_to<bool>;
 	/* PAE page-directory pointers are registers, loaded with CR3, and not read from memory at each walk. */

@@ -10,7 +10,7 @@ namespace {
 using Delivery = Events::Delivery;
 
 const Exception ud = Exception::plain(Vector::ud), gp = Exception::coded(Vector::gp, 0x18);
-const Exception pf = Exception::page_fault(pferr::write, 0x1234), de = Exception::plain(Vector::de);
+const Exception pf = Exception::page_fault(pfec::write, 0x1234), de = Exception::plain(Vector::de);
 
 bool contributory(unsigned v) { return v == 0 || (v >= 10 && v <= 13); }
 
@@ -67,7 +67,7 @@ TEST(Events, ABenignOneGivesWay)
 	ASSERT_EQ(e.queue(ud), Merge::queued);
 	EXPECT_EQ(e.queue(pf), Merge::queued);
 	EXPECT_EQ(e.exception().vector, Vector::pf);
-	EXPECT_EQ(e.exception().error, pferr::write);
+	EXPECT_EQ(e.exception().error, pfec::write);
 	EXPECT_EQ(e.queue(ud),
 		  Merge::queued); /* the page fault comes again when its instruction does */
 	EXPECT_EQ(e.exception().vector, Vector::ud);

@@ -9,7 +9,6 @@
 #include "cxxrt/hosted/hosted.hpp"
 #include "cxxrt/hosted/stepper.hpp"
 #include "cxxrt/hosted/vmm_memory.hpp"
-#include "cxxrt/list.hpp"
 #include "cxxrt/lock.hpp"
 #include "cxxrt/rcu.hpp"
 
@@ -202,24 +201,6 @@ TEST(Alloc, OwnersReleaseAndPass)
 	auto array = Array<u64>::make(100);
 	ASSERT_TRUE(array.ok());
 	EXPECT_EQ(kx::move(array).take()[99], 0u);
-}
-
-TEST(List, LinksAndUnlinks)
-{
-	struct E : Link<E> {
-		int n;
-		explicit E(int i) : n{i} {}
-	};
-	E a{1}, b{2}, c{3};
-	List<E> l;
-	l.push_front(a), l.push_front(b), l.push_front(c);
-	l.remove(b);
-	int seen = 0;
-	l.for_each([&](E &e) { seen = seen * 10 + e.n; });
-	EXPECT_EQ(seen, 31);
-	EXPECT_EQ(l.pop_front(), &c);
-	EXPECT_EQ(l.pop_front(), &a);
-	EXPECT_TRUE(l.empty());
 }
 
 TEST(Stepper, FindsTheOneBadOrder)

@@ -333,7 +333,7 @@ TEST(Priority, read_modify_write_of_a_read_only_page_is_a_write_fault)
 	g.r(Gpr::rbx) = Guest::device_at;
 	const Served s = g.run({0x01, 0x03});
 	ASSERT_EQ(s.end.kind, Kind::fault);
-	EXPECT_EQ(s.end.exception.error, pferr::present | pferr::write);
+	EXPECT_EQ(s.end.exception.error, pfec::present | pfec::write);
 	EXPECT_TRUE(s.accesses.empty());
 	EXPECT_EQ(g.run({0x39, 0x03}).end.kind, Kind::done); /* cmp only reads */
 }

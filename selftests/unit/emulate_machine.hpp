@@ -112,13 +112,13 @@ public:
 			return Translation::diverted();
 		const bool implicit = a == Access::implicit_read || a == Access::implicit_write;
 		const bool writes = a == Access::write || a == Access::implicit_write;
-		const u32 error = (writes ? pferr::write : 0) | (facts.cpl == 3 && !implicit ? pferr::user : 0) |
-				  (a == Access::fetch ? pferr::fetch : 0);
+		const u32 error = (writes ? pfec::write : 0) | (facts.cpl == 3 && !implicit ? pfec::user : 0) |
+				  (a == Access::fetch ? pfec::fetch : 0);
 		const auto it = pages.find(gva.frame().raw());
 		if (it == pages.end())
 			return Exception::page_fault(error, gva.raw());
 		if (writes && !it->second.writable)
-			return Exception::page_fault(error | pferr::present, gva.raw());
+			return Exception::page_fault(error | pfec::present, gva.raw());
 		return Gpa{it->second.gfn} + gva.offset();
 	}
 	Ram ram_read(Gpa gpa, void *to, unsigned n)

@@ -116,7 +116,7 @@ TEST(Ins, memory_is_checked_before_the_port_is_read)
 	g.pages.at(Guest::ram_at >> page_shift).writable = false;
 	const Outcome o = g.begin({0xf3, 0x6c});
 	ASSERT_EQ(o.kind, Kind::fault);
-	EXPECT_EQ(o.exception.error, pferr::present | pferr::write);
+	EXPECT_EQ(o.exception.error, pfec::present | pfec::write);
 }
 
 TEST(Ins, an_element_across_pages_goes_alone)

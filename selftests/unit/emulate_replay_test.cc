@@ -462,7 +462,7 @@ TEST(Fetch, continues_on_the_next_page_when_the_instruction_does)
 	const Outcome o = g.begin({});
 	ASSERT_EQ(o.kind, Kind::fault);
 	EXPECT_EQ(o.exception.cr2, Guest::code_at + page_size);
-	EXPECT_TRUE(o.exception.error & pferr::fetch);
+	EXPECT_TRUE(o.exception.error & pfec::fetch);
 	/* One that ends on the page does not look further. */
 	g.text[page_size - 1] = 0x90;
 	EXPECT_EQ(g.begin({}).kind, Kind::done);

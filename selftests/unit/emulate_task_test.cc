@@ -184,7 +184,7 @@ TEST(Task, AnErrorCodeGoesOntoTheNewStack)
 	Tasks unmapped;
 	unmapped.unmap(stack_at - 1);
 	const Outcome o = unmapped.go(By::gate, new_tss, 0);
-	unmapped.expect_fault(o, Vector::pf, pferr::write);
+	unmapped.expect_fault(o, Vector::pf, pfec::write);
 	EXPECT_EQ(o.exception.cr2, stack_at - 4);
 
 	Tasks down;
@@ -429,7 +429,7 @@ TEST(Task, WhatIsOnlyReadMayBeReadOnly)
 			continue;
 		}
 		ASSERT_EQ(o.kind, K::fault) << "the link is written";
-		EXPECT_EQ(o.exception.error, pferr::write | pferr::present);
+		EXPECT_EQ(o.exception.error, pfec::write | pfec::present);
 		EXPECT_FALSE(m.was_switched);
 	}
 	for (const u64 page : {gdt_at, old_at}) {

@@ -19,6 +19,8 @@
 #include "arch/x86/vm/vcpu_core.hpp"
 #include "arch/x86/vm/vcpu_emulate.hpp"
 #include "arch/x86/vm/vcpu_exit.hpp"
+#include "arch/x86/vm/vcpu_registers.hpp"
+#include "arch/x86/vm/vcpu_reports.hpp"
 #include "arch/x86/vm/vcpu_run.hpp"
 #include "arch/x86/vm/vcpu_state.hpp"
 #include "arch/x86/vm/vm_impl.hpp"
@@ -46,7 +48,7 @@ struct Exit {
 	u16 port = 0;
 	u8 size = 1;
 	u64 gpa = 0;
-	u32 code = 0; /* pferr */
+	u32 code = 0; /* pfec */
 	FaultOf of = FaultOf::access;
 	std::vector<u8> bytes{}; /* of the instruction, for the emulator */
 	Exception raised = Exception::plain(Vector::ud);
@@ -84,7 +86,7 @@ template <class Traits> class FakeCpu {
 	std::array<Segment, seg_count> segments_{};
 	DescTable gdt_{}, idt_{};
 	std::map<MsrSlot, u64> msrs_;
-	Shadow shadow_ = Shadow::none;
+	InterruptShadow interrupt_shadow_ = InterruptShadow::none;
 	std::optional<Exception> exception_;
 	std::optional<u8> interrupt_;
 	bool nmi_ = false, window_ = false, nmi_window_ = false;
@@ -226,8 +228,8 @@ public:
 	void set_msr(MsrSlot m, u64 v) { put(msrs_[m], v); }
 	void set_pat(u64) { at_hand(); }
 	void set_tsc_offset(u64) { at_hand(); }
-	Shadow shadow() const { return get(shadow_); }
-	void set_shadow(Shadow s) { put(shadow_, s); }
+	InterruptShadow interrupt_shadow() const { return get(interrupt_shadow_); }
+	void set_interrupt_shadow(InterruptShadow s) { put(interrupt_shadow_, s); }
 	void inject(const Exception &e)
 	{
 		one_event();
@@ -260,18 +262,18 @@ public:
 /* All that hardware may leave to the core, or nothing of it. */
 struct SelfContained {
 	static constexpr const char *name = "SelfContained";
-	using Nested = LongMode;
+	using TdpFormat = LongMode;
 	static constexpr bool needs_loading = false, keeps_pdptes = false, logs = false;
 };
 struct InACache {
 	static constexpr const char *name = "InACache";
-	using Nested = Ept;
+	using TdpFormat = Ept;
 	static constexpr bool needs_loading = true, keeps_pdptes = true, logs = true;
 };
 
 template <class Traits> struct FakeVendor {
 	using Cpu = FakeCpu<Traits>;
-	using Nested = typename Traits::Nested;
+	using TdpFormat = typename Traits::TdpFormat;
 	static constexpr const char *name = "fake";
 	static constexpr bool state_needs_loading = Traits::needs_loading, keeps_pdptes = Traits::keeps_pdptes,
 			      logs_writes = Traits::logs;
@@ -328,7 +330,7 @@ template <class Traits> struct FakeVendor {
 		case Exit::Kind::out: return v.pio(PioDirection::out, e.port, e.size, next);
 		case Exit::Kind::ins: return v.string_pio(PioDirection::in, e.port, e.size);
 		case Exit::Kind::outs: return v.string_pio(PioDirection::out, e.port, e.size);
-		case Exit::Kind::mmio: return v.nested_fault(Gpa{e.gpa}, e.code, e.of);
+		case Exit::Kind::mmio: return v.tdp_fault(Gpa{e.gpa}, e.code, e.of);
 		case Exit::Kind::cpuid: return v.cpuid_exit(next);
 		case Exit::Kind::fault: return v.raise(e.raised);
 		case Exit::Kind::task: return v.task_switch(e.task, e.came_of);
@@ -359,7 +361,7 @@ template <class Traits> struct FakeVendor {
 	}
 	template <class Vcpu> static bool nmi_allowed(Vcpu &v)
 	{
-		return !v.events.nmi_masked() && v.hw.shadow() == Shadow::none;
+		return !v.events.nmi_masked() && v.hw.interrupt_shadow() == InterruptShadow::none;
 	}
 	template <class Vcpu> static void nmi_masked(Vcpu &) {}
 	template <class Vcpu> static void sync_nmi(Vcpu &) {}

@@ -35,7 +35,7 @@ struct Leaf {
 };
 
 template <class F> struct Tables {
-	using Tree = Tdp<F, PlainWords>;
+	using Tree = Direct<F, PlainWords>;
 	using Batch = FlushBatch<F, RecordingTlb>;
 	MmuCaps caps;
 	MmuStats stats;

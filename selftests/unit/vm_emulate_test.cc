@@ -39,7 +39,7 @@ template <class T> void repeat(T &t, u64 count, u64 flags = rflags::fixed | rfla
 	r.rip = 0x100, r.rdx = r.rsi = r.rdi = 0, r.rcx = count, r.rflags = flags;
 	t.set_regs(r);
 }
-template <class T> Exit rep_stos() { return {.kind = Exit::Kind::mmio, .gpa = T::device, .code = pferr::write, .bytes = {0xf3, 0xaa}}; }
+template <class T> Exit rep_stos() { return {.kind = Exit::Kind::mmio, .gpa = T::device, .code = pfec::write, .bytes = {0xf3, 0xaa}}; }
 template <class T> Exit rep_lods() { return {.kind = Exit::Kind::mmio, .gpa = T::device, .bytes = {0xf3, 0xac}}; }
 
 }
@@ -62,7 +62,7 @@ TEST_RUN(Devices, TheSameIpInAnotherSegmentIsAnotherInstruction)
 		s.cs.selector = u16(base >> 4);
 		EXPECT_EQ(ioctl(KVM_SET_SREGS, &s), 0);
 		set_rip(0x100);
-		then({.kind = K::mmio, .gpa = device, .code = pferr::write});
+		then({.kind = K::mmio, .gpa = device, .code = pfec::write});
 		expect_exit(KVM_EXIT_MMIO);
 		EXPECT_EQ(run->mmio.data[0], base == 0x1000 ? 0xaa : 0xcc);
 	}
@@ -91,7 +91,7 @@ TEST_RUN(Devices, APortIsNotReachedByAnotherExit)
 	r.rip = 0x100, r.rdx = 0x64, r.rsi = r.rdi = 0x10, r.rflags = rflags::fixed;
 	set_regs(r);
 	for (const u8 code : {0x6e, 0x6c}) {
-		then({.kind = K::mmio, .gpa = device, .code = pferr::write, .bytes = {code}});
+		then({.kind = K::mmio, .gpa = device, .code = pfec::write, .bytes = {code}});
 		halts();
 		expect_exit(KVM_EXIT_HLT);
 		set_rip(0x100);
@@ -289,7 +289,7 @@ TEST_RUN(Devices, AResetOwesNothingToTheInstructionBefore)
 	set_rip(0xfff0);
 	set_rflags(rflags::fixed);
 	in_shadow();
-	then({.kind = K::again}, [&] { EXPECT_EQ(cpu->hw.shadow(), Shadow::active); });
+	then({.kind = K::again}, [&] { EXPECT_EQ(cpu->hw.interrupt_shadow(), InterruptShadow::active); });
 	halts();
 	expect_exit(KVM_EXIT_HLT);
 	EXPECT_TRUE(entry(1).quiet());

@@ -98,7 +98,7 @@ TEST_RUN(Events, ADeliveryThatMeetsNoMemoryIsAnErrorAndIsNotLost)
 {
 	set_rflags(rflags::fixed | rflags::intf);
 	interrupt(0x31);
-	then({.kind = K::mmio, .gpa = this->device, .code = pferr::write, .cut_interrupt = 0x31});
+	then({.kind = K::mmio, .gpa = this->device, .code = pfec::write, .cut_interrupt = 0x31});
 	expect_exit(KVM_EXIT_INTERNAL_ERROR);
 	EXPECT_EQ(run->internal.suberror, KVM_INTERNAL_ERROR_DELIVERY_EV);
 	EXPECT_EQ(run->internal.ndata, 5u);
@@ -138,7 +138,7 @@ TEST_RUN(Events, AFaultOfADeliveryDoublesIt)
 
 TEST_RUN(Events, APageFaultSetsCr2)
 {
-	then({.kind = K::fault, .raised = Exception::page_fault(pferr::write, 0x1234)});
+	then({.kind = K::fault, .raised = Exception::page_fault(pfec::write, 0x1234)});
 	halts();
 	expect_exit(KVM_EXIT_HLT);
 	EXPECT_EQ(entry(1).exception->vector, Vector::pf);

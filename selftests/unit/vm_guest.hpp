@@ -15,7 +15,7 @@
 #include <set>
 #include <utility>
 #include <vector>
-#include "arch/x86/vm/memory.hpp"
+#include "arch/x86/memory/memory.hpp"
 #include "cxxrt/hosted/hosted.hpp"
 #include "cxxrt/hosted/vmm_memory.hpp"
 

@@ -802,8 +802,8 @@ TEST_ON_EVERY(GuestRam, CrossesPagesAndSlots)
 	EXPECT_EQ(in, out);
 	EXPECT_EQ(vm.mem->read(*vm.cpus[0], Gpa{0x7fff}, in.data(), 2), Errc::fault);
 	EXPECT_EQ(vm.mem->read(*vm.cpus[0], Gpa{~u64{0} - 3}, in.data(), 2), Errc::fault);
-	EXPECT_EQ(vm.mem->gfn_to_hva(Gfn{5}).take().raw(), b + page_size);
-	EXPECT_EQ(vm.mem->gfn_to_hva(Gfn{8}).error(), Errc::fault);
+	EXPECT_EQ(vm.mem->ram(*vm.cpus[0]).hva(Gfn{5}).take().raw(), b + page_size);
+	EXPECT_EQ(vm.mem->ram(*vm.cpus[0]).hva(Gfn{8}).error(), Errc::fault);
 	GuestRam ram = vm.mem->ram(*vm.cpus[0]);
 	EXPECT_EQ(ram.backing(Gpa{0x7000}), GuestRam::Backing::ram);
 	EXPECT_EQ(ram.backing(Gpa{0x8000}), GuestRam::Backing::none);
@@ -868,7 +868,7 @@ TEST_ON_EVERY(Allocation, EveryFailureIsSurvived)
 			finished = hosted::allocations_tried() <= nth;
 			hosted::fail_allocation(0);
 			/* Whatever failed, it works afterwards. */
-			if (!vm.mem->gfn_to_hva(Gfn{10}).ok())
+			if (!vm.mem->ram(*vm.cpus[0]).hva(Gfn{10}).ok())
 				EXPECT_EQ(vm.region(1, 0, 64, hva), Errc::ok);
 			EXPECT_EQ(vm.write(1, 10), FaultKind::fixed) << nth;
 			if (finished)

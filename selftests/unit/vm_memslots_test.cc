@@ -4,7 +4,7 @@
 #include <map>
 #include <memory>
 #include <random>
-#include "arch/x86/vm/memslots.hpp"
+#include "arch/x86/memory/memslots.hpp"
 #include "cxxrt/hosted/hosted.hpp"
 
 using namespace kx;

@@ -137,7 +137,7 @@ template <class Traits> struct Run : testing::Test {
 	static constexpr u64 device = 0xd0000;
 	/* MOV AX, [BX], and MOV [BX], AX, BX a device's register */
 	Exit load() { return {.kind = K::mmio, .gpa = device, .bytes = {0x8b, 0x07}}; }
-	Exit store() { return {.kind = K::mmio, .gpa = device, .code = pferr::write, .bytes = {0x89, 0x07}}; }
+	Exit store() { return {.kind = K::mmio, .gpa = device, .code = pfec::write, .bytes = {0x89, 0x07}}; }
 	void point_at_device(u64 rax)
 	{
 		kvm_sregs s{};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Architectural names: registers, their bits, exception vectors. APM vol. 2 §3.1, §8.2; SDM vol. 3 §2.5. */
 #pragma once
+#include "arch/x86/mmu/fault_code.hpp"
 #include "cxxrt/bits.hpp"
 
 namespace kx {
@@ -71,11 +72,6 @@ struct Exception {
 	static constexpr Exception coded(Vector v, u32 e) { return {v, true, e, 0}; }
 	static constexpr Exception page_fault(u32 e, u64 address) { return {Vector::pf, true, e, address}; }
 };
-
-/* Bits of the #PF error code, of the NPF exit and of the walker alike. APM vol. 2 §8.4.2 */
-namespace pferr {
-inline constexpr u32 present = 1, write = 2, user = 4, rsvd = 8, fetch = 16, pk = 32, ss = 64;
-}
 
 constexpr bool canonical(u64 a, unsigned bits) { return u64(s64(a << (64 - bits)) >> (64 - bits)) == a; }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
 #include "cursor.hpp"
-#include "tdp.hpp"
+#include "direct.hpp"
 
 namespace kx {
 
@@ -11,7 +11,7 @@ enum class Ageing : u8 { test, clear };
  * under us has been used by somebody just now, and then the host asks again. No flush: a CPU that still
  * caches the entry sets A when it reloads it, and being a little late makes nothing wrong. */
 template <TableFormat F, TableWords Words>
-bool age(const Tdp<F, Words> &tree, GfnRange r, Ageing how, const RcuRead &)
+bool age(const Direct<F, Words> &tree, GfnRange r, Ageing how, const RcuRead &)
 {
 	bool young = false;
 	for (Cursor<F, Words> c{tree.caps(), tree.root(), r}; !c.done(); c.next()) {
@@ -28,7 +28,7 @@ bool age(const Tdp<F, Words> &tree, GfnRange r, Ageing how, const RcuRead &)
 
 /* Where the CPU has no accessed bits: is anything mapped at all? Fault-around makes a page's neighbours
  * young with it there; who ages clears by unmapping, so each stays young only as long as it comes back. */
-template <TableFormat F, TableWords Words> bool any_mapped(const Tdp<F, Words> &tree, GfnRange r, const RcuRead &)
+template <TableFormat F, TableWords Words> bool any_mapped(const Direct<F, Words> &tree, GfnRange r, const RcuRead &)
 {
 	for (Cursor<F, Words> c{tree.caps(), tree.root(), r}; !c.done(); c.next())
 		if (c.get().is_leaf(c.level()))

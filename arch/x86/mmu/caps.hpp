@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
 #include "access.hpp"
+#include "fault_code.hpp"
+#include "level.hpp"
 
 namespace kx {
 

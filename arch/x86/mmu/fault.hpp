@@ -6,38 +6,12 @@
  * have ready, or has in a special way, is asked for properly (may sleep) and held until it is mapped.
  */
 #pragma once
+#include "backing.hpp"
+#include "host_page.hpp"
 #include "install.hpp"
 #include "invalidations.hpp"
 
 namespace kx {
-
-/* The part of a slot a fault needs. */
-struct Backing {
-	GfnRange range;
-	Hva hva; /* of range.begin */
-	Level congruent;
-	bool log, readonly;
-
-	Hva hva_of(Gfn g) const { return hva + ((g - range.begin) << page_shift); }
-};
-
-/* A page the host was asked for, to be released once it is mapped or given up. */
-struct HostPage {
-	Pfn pfn{0};
-	bool writable = false, pinned = false;
-	MemType type = MemType::ram;
-};
-
-/* What became of it. `written`: an entry made from it is writable, or a fast fault may make it so. */
-enum class Used : u8 { no, read, written };
-
-template <class H>
-concept HostPages = requires(H &h, Hva a, unsigned n, u64 *pfns, u64 *writable, unsigned *order, Access want,
-			     const HostPage &p, Used u) {
-	{ h.present(a, n, pfns, writable, order) } -> std::same_as<u64>; /* kx_host_present */
-	{ h.pin(a, want) } -> std::same_as<Result<HostPage>>;		  /* may sleep */
-	h.unpin(p, u); /* under mmu_lock */
-};
 
 enum class Attempt : u8 {
 	mapped, spurious,
@@ -52,7 +26,7 @@ struct AttemptResult {
 };
 
 template <TableFormat F, TableWords Words, HostPages Host> class FaultAttempt {
-	using Tree = Tdp<F, Words>;
+	using Tree = Direct<F, Words>;
 	const Tree &tree_;
 	const Invalidations &invalidations_;
 	Host &host_;

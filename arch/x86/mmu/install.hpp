@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
-#include "tdp.hpp"
+#include "direct.hpp"
 
 namespace kx {
 
@@ -33,7 +33,7 @@ struct InstallResult {
 /* Puts a mapping into the tables under the shared lock, from the place where the walk ended. The cache
  * holds as many pages as tables_for_fault() says. */
 template <TableFormat F, TableWords Words> class Install {
-	using Tree = Tdp<F, Words>;
+	using Tree = Direct<F, Words>;
 	using Entry = Spte<F>;
 	using Spot = typename Tree::Spot;
 	const Tree &tree_;

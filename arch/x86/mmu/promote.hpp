@@ -18,7 +18,7 @@ template <TableFormat F, TableWords Words> bool any_accessed(const u64 *leaves, 
  * made are exchanged for one large one, in place. Under the shared lock, nothing logged in the slot, a
  * bounded part a call; returns where the next begins. */
 template <TableFormat F, TableWords Words, HostPages Host>
-Gfn promote_some(const Tdp<F, Words> &tree, const Backing &b, Gfn from, const Invalidations &invalidations, Host &host,
+Gfn promote_some(const Direct<F, Words> &tree, const Backing &b, Gfn from, const Invalidations &invalidations, Host &host,
 		 Debt &d, Shared s)
 {
 	const MmuCaps &caps = tree.caps();

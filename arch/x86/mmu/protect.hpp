@@ -2,12 +2,12 @@
 /* What dirty logging takes away from leaves, under the shared lock: see LogBy. */
 #pragma once
 #include "cursor.hpp"
-#include "tdp.hpp"
+#include "direct.hpp"
 
 namespace kx {
 
 template <TableFormat F, TableWords Words>
-void protect(const Tdp<F, Words> &tree, Gfn g, Level l, u64 *e, Debt &d, Shared s)
+void protect(const Direct<F, Words> &tree, Gfn g, Level l, u64 *e, Debt &d, Shared s)
 {
 	const LogBy by = l == Level::page ? tree.log_by() : LogBy::write_protect;
 	for (;;) {
@@ -20,7 +20,7 @@ void protect(const Tdp<F, Words> &tree, Gfn g, Level l, u64 *e, Debt &d, Shared 
 
 /* Of the 64 pages from base those with a bit in mask. base need not be aligned. */
 template <TableFormat F, TableWords Words>
-void protect_pages(const Tdp<F, Words> &tree, Gfn base, u64 mask, Debt &d, Shared s)
+void protect_pages(const Direct<F, Words> &tree, Gfn base, u64 mask, Debt &d, Shared s)
 {
 	while (mask) {
 		const Gfn g = base + unsigned(__builtin_ctzll(mask));
@@ -55,10 +55,10 @@ struct ProtectStep {
 enum class Splitting : u8 { eager, none }; /* none: no memory; the first write to a piece splits then */
 
 template <TableFormat F, TableWords Words, unsigned N>
-ProtectStep protect_some(const Tdp<F, Words> &tree, GfnRange r, Splitting splitting, TableCache<N> &cache, Debt &d,
+ProtectStep protect_some(const Direct<F, Words> &tree, GfnRange r, Splitting splitting, TableCache<N> &cache, Debt &d,
 			 Shared s)
 {
-	using Tree = Tdp<F, Words>;
+	using Tree = Direct<F, Words>;
 	unsigned budget = 16 * entries_per_table;
 	Cursor<F, Words> c{tree.caps(), tree.root(), r};
 	while (!c.done()) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
 #include "role.hpp"
-#include "tdp.hpp"
+#include "direct.hpp"
 
 namespace kx {
 
@@ -9,7 +9,7 @@ namespace kx {
  * one direct root an address space, and the VM itself holds it: it survives the vCPUs that come and go. */
 template <TableFormat F, TableWords Words> struct Root {
 	PageRole role;
-	Tdp<F, Words> tree;
+	Direct<F, Words> tree;
 
 	Root(const PageRole &r, const MmuCaps &caps, u64 *table) : role{r}, tree{caps, table} {}
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
-#include "access.hpp"
+#include "level.hpp"
 
 namespace kx {
 

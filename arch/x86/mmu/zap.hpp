@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
-#include "tdp.hpp"
+#include "direct.hpp"
 
 namespace kx {
 
@@ -11,7 +11,7 @@ namespace kx {
  * an edge goes as a whole: the next fault maps what is left of it.
  */
 template <TableFormat F, TableWords Words> class Zap {
-	const Tdp<F, Words> &tree_;
+	const Direct<F, Words> &tree_;
 	GfnRange range_;
 	Debt &debt_;
 	Exclusive excl_;
@@ -36,7 +36,7 @@ template <TableFormat F, TableWords Words> class Zap {
 	}
 
 public:
-	Zap(const Tdp<F, Words> &tree, GfnRange r, Debt &d, Exclusive x)
+	Zap(const Direct<F, Words> &tree, GfnRange r, Debt &d, Exclusive x)
 		: tree_{tree}, range_{tree.clamp(r)}, debt_{d}, excl_{x}
 	{
 	}
@@ -48,7 +48,7 @@ public:
 };
 
 template <TableFormat F, TableWords Words>
-void zap(const Tdp<F, Words> &tree, GfnRange r, Debt &d, Exclusive x)
+void zap(const Direct<F, Words> &tree, GfnRange r, Debt &d, Exclusive x)
 {
 	Zap<F, Words>{tree, r, d, x}.run();
 }

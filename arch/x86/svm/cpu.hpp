@@ -158,10 +158,13 @@ public:
 	}
 
 	/* --- events ------------------------------------------------------------------------------ */
-	Shadow shadow() const { return vmcb_->control.int_state & 1 ? Shadow::active : Shadow::none; }
-	void set_shadow(Shadow s)
+	InterruptShadow interrupt_shadow() const
 	{
-		vmcb_->control.int_state = (vmcb_->control.int_state & ~u64{1}) | (s == Shadow::active);
+		return vmcb_->control.int_state & 1 ? InterruptShadow::active : InterruptShadow::none;
+	}
+	void set_interrupt_shadow(InterruptShadow s)
+	{
+		vmcb_->control.int_state = (vmcb_->control.int_state & ~u64{1}) | (s == InterruptShadow::active);
 	}
 	void inject(const Exception &e);
 	void inject_interrupt(u8 vector) { inject(event::intr, vector); }

@@ -197,7 +197,7 @@ template <class Vcpu> Next Svm::slow_exit(Vcpu &v)
 	const u64 code = c.exit_code;
 	switch (code) {
 	case exit::npf:
-		return v.nested_fault(Gpa{c.exit_info_2}, u32(c.exit_info_1) & 0x1f,
+		return v.tdp_fault(Gpa{c.exit_info_2}, u32(c.exit_info_1) & 0x1f,
 				      npf::Final::test(c.exit_info_1) ? FaultOf::access : FaultOf::walk);
 	case exit::intr:
 	case exit::nmi:

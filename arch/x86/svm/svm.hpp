@@ -10,7 +10,7 @@ namespace kx::svm {
 
 struct Svm {
 	using Cpu = svm::Cpu;
-	using Nested = LongMode; /* nested tables have the host's own format */
+	using TdpFormat = LongMode; /* nested tables have the host's own format */
 
 	static constexpr const char *name = "svm";
 	static constexpr bool state_needs_loading = false, keeps_pdptes = false, logs_writes = false;
@@ -41,7 +41,7 @@ struct Svm {
 	/* --- NMIs: without virtual NMIs the end of a handler shows by its IRET ---------------------- */
 	template <class Vcpu> static bool nmi_allowed(Vcpu &v)
 	{
-		return !v.events.nmi_masked() && v.hw.shadow() == Shadow::none;
+		return !v.events.nmi_masked() && v.hw.interrupt_shadow() == InterruptShadow::none;
 	}
 	/* The mask may have changed: follow the handler's IRET or leave it alone. */
 	template <class Vcpu> static void nmi_masked(Vcpu &v)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
 #include "arch/x86/cpu/control_regs.hpp"
-#include "arch/x86/vm/guest_ram.hpp"
+#include "arch/x86/memory/guest_ram.hpp"
 #include "cxxrt/span.hpp"
 
 namespace kx {

@@ -3,7 +3,7 @@
 #include "arch/x86/cpu/clock.hpp"
 #include "arch/x86/cpu/insn.hpp"
 #include "arch/x86/cpu/mce.hpp"
-#include "arch/x86/vm/memslots.hpp"
+#include "arch/x86/memory/memslots.hpp"
 #include "arch/x86/vm/usercopy.hpp"
 
 namespace kx {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A virtual CPU. The class is declared here; its parts are in vcpu_run.hpp (KVM_RUN), vcpu_exit.hpp
- * (what exits ask for, in no vendor's terms), vcpu_emulate.hpp (the emulator's machine) and
- * vcpu_state.hpp (the ioctls that read and write state).
+ * (what exits ask for, in no vendor's terms), vcpu_registers.hpp (those that read and write registers),
+ * vcpu_emulate.hpp (the emulator's machine), vcpu_reports.hpp (what cannot go on) and vcpu_state.hpp
+ * (the ioctls that read and write state).
  */
 #pragma once
 #include <linux/kvm.h>
@@ -22,7 +23,7 @@ enum class Unfinished : u8 { nothing, pio_in, pio_out, mmio_read, mmio_write, st
 
 template <Vendor V> class Vcpu : public VcpuBase {
 public:
-	using Nested = typename V::Nested;
+	using TdpFormat = typename V::TdpFormat;
 
 	/* Hot: what each exit touches. */
 	typename V::Cpu hw;
@@ -34,7 +35,7 @@ public:
 	MsrFile msrs;
 	VcpuTsc tsc;
 	DebugRegs debug;
-	typename Memory<Nested, VmTlb>::Vcpu mmu;
+	typename Memory<TdpFormat, VmTlb>::Vcpu mmu;
 	u64 xcr0 = xcr0::fp;
 	u64 tsc_aux = 0;
 	u32 pkru = 0;
@@ -51,7 +52,7 @@ public:
 	void sched_in(unsigned c);
 	void sched_out() { hw.unloaded(); }
 
-	/* --- what exits ask for: vcpu_exit.hpp -------------------------------------------------- */
+	/* --- what exits ask for: vcpu_exit.hpp, vcpu_registers.hpp, vcpu_reports.hpp -------------- */
 	ControlRegs regs() const { return {hw.cr0(), hw.cr3(), hw.cr4(), hw.efer()}; }
 	/* Refers to r, which has to outlive it. */
 	MsrContext msr_context(const ControlRegs &r) const { return {cpuid, sys->caps, sys->limits, r}; }
@@ -69,7 +70,7 @@ public:
 	/* Up to 15 bytes at RIP; 0: the fetch faulted, which is queued. */
 	unsigned fetch(u8 (&bytes)[15]);
 	const GuestRole &role();
-	/* The guest's own paging; want as pferr. */
+	/* The guest's own paging; want as pfec. */
 	emulate::Translation walk(GuestRam &ram, Gva a, u32 want, Implicit implicit);
 	Next raise(const Exception &e);
 	Next cpuid_exit(u64 next_rip);
@@ -95,8 +96,8 @@ public:
 	/* The processor cannot run the mode the guest is in. */
 	Next mode_unsupported();
 	Next shutdown();
-	/* A fault of the nested page tables; code as pferr. */
-	Next nested_fault(Gpa gpa, u32 code, FaultOf of);
+	/* A fault of the nested page tables; code as pfec. */
+	Next tdp_fault(Gpa gpa, u32 code, FaultOf of);
 	/* Pages the processor has logged. Interrupts off. */
 	void log_writes(Span<const u64> gpas);
 	/* An entry that means «no slot here», whether it was read or written. */
@@ -132,7 +133,7 @@ public:
 	}
 	bool interrupt_allowed() const
 	{
-		return (hw.rflags() & rflags::intf) && hw.shadow() == Shadow::none;
+		return (hw.rflags() & rflags::intf) && hw.interrupt_shadow() == InterruptShadow::none;
 	}
 	bool ready_for_injection() const
 	{

@@ -8,7 +8,7 @@ namespace kx {
 
 /* Set by anybody, taken by the vCPU's own thread before it enters the guest. */
 namespace request {
-inline constexpr u32 flush_tlb = 1, reload_root = 2, leave = 4;
+inline constexpr u32 flush_tlb = 1, leave = 2;
 }
 
 enum class CpuMode : u8 { outside, in_guest };

@@ -128,13 +128,13 @@ template <Vendor V> emulate::Translation Vcpu<V>::walk(GuestRam &ram, Gva a, u32
 		tables.pdptes = pdptes;
 	}
 	WalkRequest r;
-	r.access = want | (hw.cpl() == 3 && implicit == Implicit::no ? pferr::user : 0);
+	r.access = want | (hw.cpl() == 3 && implicit == Implicit::no ? pfec::user : 0);
 	r.smap_exempt = implicit == Implicit::no && hw.cpl() < 3 && (hw.rflags() & rflags::ac);
 	r.pkru = pkru; /* taken out of the register at each exit */
 	WalkCaps caps{.phys_bits = u8(cpuid.max_phys_bits())};
 	caps.top_global_rsvd = cpuid.vendor() != CpuVendor::intel;
 	WalkResult w;
-	if (want & pferr::fetch) {
+	if (want & pfec::fetch) {
 		FetchMemo::Watch watch{fetched, ram};
 		w = walk_guest(watch, g, caps, tables, a, r);
 		/* Of an instruction over two pages the second walk has nothing to say about its start. */

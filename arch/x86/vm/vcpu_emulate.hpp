@@ -169,9 +169,9 @@ template <Vendor V> emulate::Translation VcpuMachine<V>::translate(Gva a, emulat
 	using A = emulate::Access;
 	u32 want = 0;
 	if (access == A::write || access == A::implicit_write)
-		want |= pferr::write;
+		want |= pfec::write;
 	if (access == A::fetch)
-		want |= pferr::fetch;
+		want |= pfec::fetch;
 	const bool implicit = access == A::implicit_read || access == A::implicit_write;
 	return v_.walk(ram(), a, want, implicit ? Implicit::yes : Implicit::no);
 }
@@ -226,7 +226,7 @@ template <Vendor V> Next Vcpu<V>::task_switch(const kx::emulate::TaskSwitch &t, 
 	V::nmi_masked(*this);
 	switch (o.kind) {
 	case K::done:
-		hw.set_shadow(Shadow::none);
+		hw.set_interrupt_shadow(InterruptShadow::none);
 		if (o.trap == kx::emulate::Outcome::Trap::none)
 			return Next::guest;
 		return debug_exception(dr6::bt);
@@ -260,14 +260,14 @@ template <Vendor V> Next Vcpu<V>::outcome(kx::emulate::Outcome o)
 		case K::retry:
 			/* RF tells that an element of a REP is done: no STI or MOV SS leaves it set. */
 			if (o.kind == K::done || (hw.rflags() & rflags::rf))
-				hw.set_shadow(Shadow::none);
+				hw.set_interrupt_shadow(InterruptShadow::none);
 			return o.trap == kx::emulate::Outcome::Trap::single_step ? single_step() : Next::guest;
 		case K::fault:
 			return raise(o.exception);
 		case K::mmio_read:
 			return mmio_exit(o, 0);
 		case K::mmio_write:
-			hw.set_shadow(Shadow::none); /* the instruction, or the element, is done otherwise */
+			hw.set_interrupt_shadow(InterruptShadow::none); /* the instruction, or the element, is done otherwise */
 			if (vm.write(Bus::mmio, o.gpa.raw(), &o.data, o.len) == Taken::no)
 				return mmio_exit(o, 1);
 			{
@@ -276,7 +276,7 @@ template <Vendor V> Next Vcpu<V>::outcome(kx::emulate::Outcome o)
 			}
 			break;
 		case K::port_out:
-			hw.set_shadow(Shadow::none);
+			hw.set_interrupt_shadow(InterruptShadow::none);
 			if (o.count == 1 && vm.write(Bus::pio, o.port, pio_page.get(), o.len) == Taken::yes) {
 				VcpuMachine<V> m{*this};
 				o = kx::emulate::port_done(m, emulation);

@@ -202,7 +202,7 @@ template <Vendor V> Errc Vcpu<V>::get_events(unsigned long arg)
 	kvm_vcpu_events e;
 	__builtin_memset(&e, 0, sizeof e);
 	V::sync_nmi(*this);
-	events.get(e, hw.shadow() == Shadow::active ? KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS : 0);
+	events.get(e, hw.interrupt_shadow() == InterruptShadow::active ? KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS : 0);
 	return to_user(arg, e);
 }
 
@@ -211,7 +211,7 @@ template <Vendor V> Errc Vcpu<V>::set_events(unsigned long arg)
 	const kvm_vcpu_events e = KX_TRY(from_user<kvm_vcpu_events>(arg));
 	const Events::Set s = KX_TRY(events.set(e));
 	if (s.has_shadow)
-		hw.set_shadow(s.shadow ? Shadow::active : Shadow::none);
+		hw.set_interrupt_shadow(s.shadow ? InterruptShadow::active : InterruptShadow::none);
 	V::nmi_masked(*this);
 	return Errc::ok;
 }

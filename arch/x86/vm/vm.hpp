@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
 #include "arch/x86/vendor.hpp"
-#include "arch/x86/vm/memory.hpp"
+#include "arch/x86/memory/memory.hpp"
 #include "arch/x86/vm/vm_base.hpp"
 
 namespace kx {
@@ -22,7 +22,7 @@ template <Vendor V> class Vm : public VmBase {
 
 public:
 	VmTlb tlb{this};
-	Memory<typename V::Nested, VmTlb> memory{tlb, sys->mmu};
+	Memory<typename V::TdpFormat, VmTlb> memory{tlb, sys->mmu};
 
 	/* KVM_CREATE_VM: the file descriptor. Sleeps. */
 	static Result<int> create(unsigned long type);

@@ -408,12 +408,12 @@ void Cpu::set_spec_ctrl(u64 v)
 	}
 }
 
-void Cpu::set_shadow(Shadow s)
+void Cpu::set_interrupt_shadow(InterruptShadow s)
 {
 	constexpr u64 either = interruptibility::sti | interruptibility::mov_ss;
 	const u64 was = get<Reg::interruptibility>();
 	u64 now = was & ~either;
-	if (s == Shadow::active) /* STI's is impossible with IF clear */
+	if (s == InterruptShadow::active) /* STI's is impossible with IF clear */
 		now |= was & either ? was & either : rflags() & rflags::intf ? interruptibility::sti : interruptibility::mov_ss;
 	if (now != was)
 		set<Reg::interruptibility>(now);
@@ -422,7 +422,7 @@ void Cpu::set_shadow(Shadow s)
 void Cpu::pass_int1()
 {
 	set_rip(next_rip());
-	set_shadow(Shadow::none);
+	set_interrupt_shadow(InterruptShadow::none);
 	set_rflags(rflags() & ~rflags::rf);
 }
 

@@ -233,15 +233,15 @@ public:
 	void own_cr4(u64 allowed);
 
 	/* --- events ----------------------------------------------------------------------------------- */
-	Shadow shadow() const
+	InterruptShadow interrupt_shadow() const
 	{
 		constexpr u64 either = interruptibility::sti | interruptibility::mov_ss;
-		return get<Reg::interruptibility>() & either ? Shadow::active : Shadow::none;
+		return get<Reg::interruptibility>() & either ? InterruptShadow::active : InterruptShadow::none;
 	}
-	void set_shadow(Shadow s);
+	void set_interrupt_shadow(InterruptShadow s);
 	/* An exit for #DB takes the pending ones away, also a step that an entry with a shadow insists on: put_rest()
 	 * has to look. */
-	void rewrite_shadow() { set<Reg::interruptibility>(get<Reg::interruptibility>()); }
+	void rewrite_interrupt_shadow() { set<Reg::interruptibility>(get<Reg::interruptibility>()); }
 	/* INT1 is a trap, but its exit comes before it. */
 	void pass_int1();
 	void inject(const Exception &e);

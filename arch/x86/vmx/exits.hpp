@@ -56,8 +56,8 @@ namespace detail {
 
 constexpr u32 fault_code(u64 q)
 {
-	return (ept_violation::Allowed::test(q) ? pferr::present : 0) | (ept_violation::Write::test(q) ? pferr::write : 0) |
-	       (ept_violation::Fetch::test(q) ? pferr::fetch : 0);
+	return (ept_violation::Allowed::test(q) ? pfec::present : 0) | (ept_violation::Write::test(q) ? pfec::write : 0) |
+	       (ept_violation::Fetch::test(q) ? pfec::fetch : 0);
 }
 
 }
@@ -152,7 +152,7 @@ template <class Vcpu> Next exception(Vcpu &v)
 		if (info::Type::get(i) == info::privileged)
 			v.hw.pass_int1();
 		else
-			v.hw.rewrite_shadow();
+			v.hw.rewrite_interrupt_shadow();
 		return v.debug_exception(v.hw.qualification());
 	default:
 		return v.unexpected_exit(v.hw.reason());
@@ -200,7 +200,7 @@ template <class Vcpu> Next ept_violation(Vcpu &v)
 	const u64 how = v.hw.qualification();
 	undo_iret(v, vmx::ept_violation::NmiUnblocked::test(how));
 	const bool final = vmx::ept_violation::Linear::test(how) && vmx::ept_violation::Final::test(how);
-	return v.nested_fault(Gpa{v.hw.physical_address()}, fault_code(how), final ? FaultOf::access : FaultOf::walk);
+	return v.tdp_fault(Gpa{v.hw.physical_address()}, fault_code(how), final ? FaultOf::access : FaultOf::walk);
 }
 
 /* SDM vol. 3 §28.2.1, table 28-6; IDT-vectoring information tells what came to a gate, and collect_delivery

@@ -9,7 +9,7 @@ namespace kx::vmx {
 
 struct Vmx {
 	using Cpu = vmx::Cpu;
-	using Nested = Ept;
+	using TdpFormat = Ept;
 
 	static constexpr const char *name = "vmx";
 	/* State is in the VMCS: whoever reads or writes it has to be on a CPU where that is current. */
@@ -54,7 +54,7 @@ struct Vmx {
 	template <class Vcpu> static bool nmi_allowed(Vcpu &v)
 	{
 		sync_nmi(v);
-		return !v.events.nmi_masked() && v.hw.shadow() == Shadow::none;
+		return !v.events.nmi_masked() && v.hw.interrupt_shadow() == InterruptShadow::none;
 	}
 	/* Somebody has set the mask. */
 	template <class Vcpu> static void nmi_masked(Vcpu &v)

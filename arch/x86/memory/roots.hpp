@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Memory: roots and the end. */
 #pragma once
-#include "memory_fault.hpp"
+#include "faults.hpp"
 
 namespace kx {
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
-#include "arch/x86/mmu/access.hpp"
-#include "dirty.hpp"
+#include "arch/x86/mmu/level.hpp"
+#include "dirty_log.hpp"
 
 namespace kx {
 

@@ -3,7 +3,7 @@
 #pragma once
 #include "arch/x86/mmu/promote.hpp"
 #include "arch/x86/mmu/protect.hpp"
-#include "memory_fault.hpp"
+#include "faults.hpp"
 
 namespace kx {
 

@@ -16,7 +16,7 @@
  *  2. An invalidation is announced first, then zaps under the exclusive lock and flushes before it
  *     unlocks. A fault looks for announced ones under the shared lock, and reads the host's tables only
  *     there: what it maps is what the host has, or will be zapped.
- *  3. Whoever grants the right to write marks the dirty log afterwards (dirty.hpp).
+ *  3. Whoever grants the right to write marks the dirty log afterwards (dirty_log.hpp).
  *  4. A table page goes from its parent's entry to FlushBatch to Graveyard: cut off, TLBs flushed, grace
  *     period, freed.
  */
@@ -49,7 +49,7 @@ enum class FastFault : u8 { fixed, slow }; /* slow: not for here, ask fault() */
 
 template <TableFormat F, class Tlb, TableWords Words = PlainWords, HostPages Host = SeamHost> class Memory {
 public:
-	using Tree = Tdp<F, Words>;
+	using Tree = Direct<F, Words>;
 
 	/* One vCPU's part; written by its thread alone. */
 	struct Vcpu {
@@ -92,11 +92,6 @@ public:
 	GuestRam ram(Vcpu &v) { return GuestRam{slots_, v.ram}; }
 	Errc read(Vcpu &v, Gpa p, void *to, size_t n) { return ram(v).read(p, to, n); }
 	Errc write(Vcpu &v, Gpa p, const void *from, size_t n) { return ram(v).write(p, from, n); }
-	Result<Hva> gfn_to_hva(Gfn g) /* no vCPU at hand; the answer may be old as soon as it is given */
-	{
-		SlotHint hint;
-		return GuestRam{slots_, hint}.hva(g);
-	}
 
 	/* --- the host's address space; see seam.h */
 	void notifier_start(Hva start, Hva end);
@@ -149,7 +144,7 @@ private:
 
 }
 
-#include "memory_fault.hpp"
-#include "memory_notifier.hpp"
-#include "memory_roots.hpp"
-#include "memory_slots.hpp"
+#include "faults.hpp"
+#include "notifier.hpp"
+#include "roots.hpp"
+#include "regions.hpp"

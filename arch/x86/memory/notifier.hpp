@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Memory: what the host does with the VMM's address space. */
 #pragma once
-#include "memory_fault.hpp"
+#include "faults.hpp"
 
 namespace kx {
 

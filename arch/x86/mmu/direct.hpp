@@ -24,7 +24,7 @@ public:
 	Reading(Shared) {}
 };
 
-template <TableFormat F, TableWords Words> class Tdp {
+template <TableFormat F, TableWords Words> class Direct {
 public:
 	using Entry = Spte<F>;
 	struct Spot {
@@ -64,7 +64,7 @@ private:
 	}
 
 public:
-	Tdp(const MmuCaps &caps, u64 *root)
+	Direct(const MmuCaps &caps, u64 *root)
 		: caps_{caps}, root_{root}, address_mask_{caps.address_mask()}, top_{caps.top()},
 		  page_bits_{F::leaf_bits(Level::page, {.access = Access::read | Access::exec}, caps)},
 		  mmio_{Entry::mmio(caps)}
