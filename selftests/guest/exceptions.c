@@ -272,14 +272,12 @@ static void guest_cr0(void)
 
 TEST_F(exceptions, impossible_values_of_cr0_are_protection_faults)
 {
+	/* Nobody intercepts these: TCG takes them, and refuses the VMRUN that follows if an exit comes (APM vol. 2 15.5.1). */
+	if (on_tcg())
+		SKIP(return, "QEMU's TCG does not check CR0");
 	vcpu_call(self->v, guest_cr0);
-	for (int i = 0; i < 2; i++) {
-		uint64_t vector = vcpu_sync(self->v);
-
-		if (vector == NO_EXC && on_tcg())
-			SKIP(return, "QEMU's TCG does not check CR0, and nobody intercepts it");
-		EXPECT_EQ(VEC_GP, vector);
-	}
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(VEC_GP, vcpu_sync(self->v));
 }
 
 static void user_privileged(uint64_t which)
