@@ -126,7 +126,9 @@ public:
 	explicit operator bool() const { return p_; }
 };
 
-inline Hpa phys_of(const void *direct) { return Hpa{reinterpret_cast<u64>(direct) - kx_direct_map}; }
-template <class T = void> T *direct_of(Hpa p) { return reinterpret_cast<T *>(p.raw() + kx_direct_map); }
+/* The virtual address of physical address 0. Constant, which no compiler knows: in loops keep a copy. */
+inline u64 direct_map() { return kx_direct_map; }
+inline Hpa phys_of(const void *direct) { return Hpa{reinterpret_cast<u64>(direct) - direct_map()}; }
+template <class T = void> T *direct_of(Hpa p) { return reinterpret_cast<T *>(p.raw() + direct_map()); }
 
 }

@@ -320,7 +320,7 @@ TYPED_TEST(TablesOf, AgreeWithAFlatMapUnderRandomOperations)
 				ReadGuard lock{t.lock};
 				const auto s = t.tree.find(Gfn{g}, lock.held());
 				if (s.value.is_leaf(s.level) && s.level == Level::page) {
-					protect(t.tree, Gfn{g}, s.level, s.entry, owed.debt(), lock.held());
+					protect(t.tree, Gfn{g}, s, owed.debt(), lock.held());
 					model[g].writable = false;
 				}
 			} else {

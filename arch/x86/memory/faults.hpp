@@ -131,12 +131,10 @@ KX_MEMORY FastFault Memory<F, Tlb, Words, Host>::fast_fault(Vcpu &v, Gpa gpa, u3
 	if ((code & (wanted | pfec::rsvd | pfec::fetch)) != wanted || !tree.reaches(gfn))
 		return FastFault::slow;
 	const auto spot = tree.find(gfn, rcu);
-	const auto old = spot.value;
-	if (spot.level != Level::page || !old.is_present())
+	if (spot.level != Level::page || !spot.value.is_present())
 		return FastFault::slow;
-	if (!old.is_writable()) {
-		if (!old.is_mmu_writable() ||
-		    !Words::compare_exchange(spot.entry, old.raw(), old.made_writable().raw()))
+	if (!spot.value.is_writable()) {
+		if (!tree.grant_write(spot, rcu))
 			return FastFault::slow;
 		slots_.mark(rcu, v.faults, gfn);
 	}

@@ -7,21 +7,19 @@ namespace kx {
 
 enum class Ageing : u8 { test, clear };
 
-/* Was any page of the range accessed since this was last cleared? Under RCU alone: an entry that changes
- * under us has been used by somebody just now, and then the host asks again. No flush: a CPU that still
- * caches the entry sets A when it reloads it, and being a little late makes nothing wrong. */
+/* Was any page of the range accessed since this was last cleared? Under RCU alone: see Direct::age(). */
 template <TableFormat F, TableWords Words>
-bool age(const Direct<F, Words> &tree, GfnRange r, Ageing how, const RcuRead &)
+bool age(const Direct<F, Words> &tree, GfnRange r, Ageing how, const RcuRead &rcu)
 {
 	bool young = false;
 	for (Cursor<F, Words> c{tree.caps(), tree.root(), r}; !c.done(); c.next()) {
-		const Spte<F> e = c.get();
-		if (!e.is_leaf(c.level()) || !e.is_accessed())
+		const Spot<F, Words> s = c.spot();
+		if (!s.value.is_leaf(s.level) || !s.value.is_accessed())
 			continue;
 		young = true;
 		if (how == Ageing::test)
 			break;
-		Words::compare_exchange(c.entry(), e.raw(), e.aged().raw());
+		tree.age(s, rcu);
 	}
 	return young;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
-#include "spte.hpp"
-#include "words.hpp"
+#include "spot.hpp"
 #include "cxxrt/alloc.hpp"
 
 namespace kx {
@@ -26,9 +25,9 @@ public:
 	Gfn gfn() const { return at_; }
 	Gfn entry_gfn() const { return at_.aligned_down(pages_of(level_)); }
 	Level level() const { return level_; }
-	u64 *entry() const { return &path_[unsigned(level_)][index_of(at_, level_)]; }
-	Spte<F> get() const { return Spte<F>{Words::load(entry())}; }
-	/* t: what get() returned, a table. */
+	Spot<F, Words> spot() const { return {&path_[unsigned(level_)][index_of(at_, level_)], level_}; }
+	Spte<F> get() const { return spot().value; }
+	/* t: what stood here, a table. */
 	void down(Spte<F> t)
 	{
 		level_ = below(level_);

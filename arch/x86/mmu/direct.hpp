@@ -5,15 +5,21 @@
  * by a promotion, which puts a larger mapping of the same memory in its place. Zaps hold the lock
  * exclusively. Fast faults and ageing hold nothing but an RCU section, and change single bits.
  *
- * Every change of a linked entry is made by change() or take(), which add to the Debt what it owes.
+ * Every change of a linked entry is made here, and nowhere else could it be (Spot; scripts/check-layers.sh):
+ * by change() and take(), which add to the Debt what it owes, and by fill(), grant_write() and age(), which
+ * say why they owe nothing.
+ *
+ * A and D bits below a cut are not read before the tables go. D is nobody's only record of a write: a page
+ * of the host is marked dirty before it is mapped writable, the log is marked when a write is granted, and
+ * what the CPU logs stands in its buffer when it sets D. A is a guess anyway: who still uses the page faults,
+ * and its new entry has A from the start.
  */
 #pragma once
 #include "cxxrt/lock.hpp"
 #include "cxxrt/rcu.hpp"
 #include "debt.hpp"
-#include "spte.hpp"
+#include "spot.hpp"
 #include "table_cache.hpp"
-#include "words.hpp"
 
 namespace kx {
 
@@ -27,11 +33,7 @@ public:
 template <TableFormat F, TableWords Words> class Direct {
 public:
 	using Entry = Spte<F>;
-	struct Spot {
-		u64 *entry;
-		Level level;
-		Entry value;
-	};
+	using Spot = kx::Spot<F, Words>;
 
 private:
 	const MmuCaps &caps_;
@@ -90,7 +92,7 @@ public:
 	Spot find(Gfn g, Reading, Level to = Level::page) const
 	{
 		/* Copies: the compiler would read the members again after each load of an entry. */
-		const u64 mask = address_mask_, direct = kx_direct_map;
+		const u64 mask = address_mask_, direct = direct_map();
 		u64 *table = root_;
 		for (Level l = top_;; l = below(l)) {
 			u64 *e = &table[index_of(g, l)];
@@ -101,37 +103,61 @@ public:
 		}
 	}
 
-	bool change(Gfn g, Level l, u64 *e, Entry old, Entry now, Debt &d, Shared) const
+	/* g lies in what the spot spans. False: somebody was faster. */
+	bool change(Gfn g, const Spot &s, Entry now, Debt &d, Shared) const
 	{
-		if (!Words::compare_exchange(e, old.raw(), now.raw()))
+		if (!Words::compare_exchange(s.entry_, s.value.raw(), now.raw()))
 			return false;
-		account(g, l, old, now, d);
+		account(g, s.level, s.value, now, d);
 		return true;
 	}
-	/* An exchange even though everybody else is locked out: the CPU sets A and D, fast faults set W. */
-	Entry take(Gfn g, Level l, u64 *e, Debt &d, Exclusive) const
+	/* Whatever stands there by now. An exchange even though everybody else is locked out: the CPU sets A and
+	 * D, fast faults set W. */
+	Entry take(Gfn g, const Spot &s, Debt &d, Exclusive) const
 	{
-		const Entry old{Words::exchange(e, 0)};
-		account(g, l, old, Entry{}, d);
+		const Entry old{Words::exchange(s.entry_, 0)};
+		account(g, s.level, old, Entry{}, d);
 		return old;
 	}
-	/* Fills an entry that was empty: owes nothing. */
-	bool fill(u64 *e, Entry now, Shared) const { return Words::compare_exchange(e, 0, now.raw()); }
+	/* Where nothing is: no CPU can have cached that. */
+	bool fill(const Spot &s, Entry now, Shared) const { return Words::compare_exchange(s.entry_, 0, now.raw()); }
+	/* The right that logging took away comes back. Adding one owes nothing: who still is refused by what it
+	 * cached faults, and finds it here. Whoever is granted it marks the log afterwards. */
+	bool grant_write(const Spot &s, const RcuRead &) const
+	{
+		return s.value.is_mmu_writable() &&
+		       Words::compare_exchange(s.entry_, s.value.raw(), s.value.made_writable().raw());
+	}
+	/* No flush: a CPU that still caches the entry sets A when it loads it again, and to be a little late makes
+	 * nothing wrong. An entry that changes under us has been used by somebody just now. */
+	void age(const Spot &s, const RcuRead &) const
+	{
+		Words::compare_exchange(s.entry_, s.value.raw(), s.value.aged().raw());
+	}
 
-	/* Puts a table that says the same, or the same but for what logging takes away, in the place of a huge
-	 * leaf. The page is zeroed again when somebody was faster. */
+	/*
+	 * Puts a table that says the same, or the same but for what logging takes away, in the place of a huge
+	 * leaf. The page is zeroed again when somebody was faster.
+	 *
+	 * Until the TLBs are flushed, and with Pieces::same that may be never, one CPU translates by the leaf and
+	 * another by a piece of it, or the same CPU by both in turn. Both lead to the same bytes with the same
+	 * memory type, and the pieces allow no more than the leaf did; what they allow less is owed. A write
+	 * through the old leaf sets D there or nowhere, which nobody asks for (above), and is missed by no log: the
+	 * one that begins waits for the flush. A processor that must not meet both sizes of an instruction's page
+	 * (iTLB multihit: MmuCaps::nx_huge_pages) has no executable huge leaf to split.
+	 */
 	enum class Pieces : u8 { same, logged };
 	template <unsigned N>
-	bool split(Gfn g, Level l, u64 *e, Entry leaf, Pieces how, TableCache<N> &cache, Debt &d, Shared s) const
+	bool split(Gfn g, const Spot &s, Pieces how, TableCache<N> &cache, Debt &d, Shared shared) const
 	{
-		const Entry like = how == Pieces::same ? leaf : leaf.logged(log_by());
+		const Entry leaf = s.value, like = how == Pieces::same ? leaf : leaf.logged(log_by());
 		u64 *t = cache.take();
 		for (unsigned i = 0; i < entries_per_table; ++i)
-			Words::store_unlinked(&t[i], like.piece(l, i).raw());
-		if (change(g, l, e, leaf, Entry::table(phys_of(t), caps_), d, s)) {
+			Words::store_unlinked(&t[i], like.piece(s.level, i).raw());
+		if (change(g, s, Entry::table(phys_of(t), caps_), d, shared)) {
 			++d.linked;
 			if (!(like == leaf))
-				d.owe(g.aligned_down(pages_of(l)), pages_of(l));
+				d.owe(g.aligned_down(pages_of(s.level)), pages_of(s.level));
 			return true;
 		}
 		for (unsigned i = 0; i < entries_per_table; ++i)

@@ -2,6 +2,7 @@
 #pragma once
 #include "cxxrt/grace_work.hpp"
 #include "cxxrt/lock.hpp"
+#include "cxxrt/resched.hpp"
 #include "debt.hpp"
 #include "spte.hpp"
 #include "stats.hpp"
@@ -45,7 +46,7 @@ template <TableFormat F> class Graveyard {
 			table_page_free(table);
 			++freed;
 			if (freed % 64 == 0)
-				kx_cond_resched();
+				cond_resched();
 		}
 		stats_.tables_freed.count(freed);
 	}

@@ -19,7 +19,7 @@ enum class Used : u8 { no, read, written };
 template <class H>
 concept HostPages = requires(H &h, Hva a, unsigned n, u64 *pfns, u64 *writable, unsigned *order, Access want,
 			     const HostPage &p, Used u) {
-	{ h.present(a, n, pfns, writable, order) } -> std::same_as<u64>; /* kx_host_present */
+	{ h.present(a, n, pfns, writable, order) } -> std::same_as<u64>; /* of the host's own tables */
 	{ h.pin(a, want) } -> std::same_as<Result<HostPage>>;		  /* may sleep */
 	h.unpin(p, u); /* under mmu_lock */
 };

@@ -52,19 +52,16 @@ template <TableFormat F, TableWords Words> class Install {
 	bool link(const Mapping &m, Spot &s, u64 *table)
 	{
 		const Entry now = Entry::table(phys_of(table), tree_.caps());
-		if (!tree_.change(m.gfn, s.level, s.entry, s.value, now, debt_, shared_))
+		if (!tree_.change(m.gfn, s, now, debt_, shared_))
 			return false;
 		++debt_.linked;
 		s.value = now;
 		return true;
 	}
-	static void reload(Spot &s) { s.value = Entry{Words::load(s.entry)}; }
 	void down(Gfn g, Spot &s) const
 	{
-		u64 *t = tree_.child(s.value);
-		s.level = below(s.level);
-		s.entry = &t[index_of(g, s.level)];
-		reload(s);
+		const Level l = below(s.level);
+		s = Spot{&tree_.child(s.value)[index_of(g, l)], l};
 	}
 
 	/* The leaf for the faulting page. */
@@ -84,13 +81,13 @@ template <TableFormat F, TableWords Words> class Install {
 	}
 
 	/* The neighbours: not accessed, and not dirty where that would have to be logged. */
-	template <class Put> unsigned around(const Mapping &m, const Window &w, u64 *entries, Put put) const
+	template <class Put> unsigned around(const Mapping &m, const Window &w, Put put) const
 	{
 		const u64 plain = tree_.page_bits(), writable = plain | grants | unwritten(m.log);
 		unsigned n = 0;
 		for (u64 todo = w.present & ~bit(w.focus); todo; todo &= todo - 1) {
 			const unsigned i = unsigned(__builtin_ctzll(todo));
-			n += put(&entries[i], Entry{(w.writable >> i & 1 ? writable : plain) | w.pfn[i] << page_shift});
+			n += put(i, Entry{(w.writable >> i & 1 ? writable : plain) | w.pfn[i] << page_shift});
 		}
 		return n;
 	}
@@ -101,8 +98,8 @@ template <TableFormat F, TableWords Words> class Install {
 		u64 *t = cache_.take();
 		u64 *run = &t[index_of(w.first, Level::page)];
 		Words::store_unlinked(&run[w.focus], leaf(m, w).raw());
-		const unsigned n = around(m, w, run, [](u64 *e, Entry now) {
-			Words::store_unlinked(e, now.raw());
+		const unsigned n = around(m, w, [run](unsigned at, Entry now) {
+			Words::store_unlinked(&run[at], now.raw());
 			return 1u;
 		});
 		if (link(m, s, t))
@@ -134,13 +131,14 @@ template <TableFormat F, TableWords Words> class Install {
 			else
 				++debt_.broken; /* an invalidation went past us; change() owes the flush */
 		}
-		if (!tree_.change(m.gfn, s.level, s.entry, s.value, now, debt_, shared_))
+		if (!tree_.change(m.gfn, s, now, debt_, shared_))
 			return {Installed::again, 0};
 		if (m.level != Level::page)
 			return {Installed::mapped, 0};
-		u64 *run = s.entry - w.focus;
-		return {Installed::mapped, around(m, w, run, [this](u64 *e, Entry e_now) {
-				return unsigned(!Words::load(e) && tree_.fill(e, e_now, shared_));
+		const Spot first = s.beside(-s64{w.focus});
+		return {Installed::mapped, around(m, w, [&](unsigned at, Entry neighbour) {
+				const Spot there = first.beside(at);
+				return unsigned(there.value.is_empty() && tree_.fill(there, neighbour, shared_));
 			})};
 	}
 
@@ -163,10 +161,9 @@ public:
 			if (s.value.is_leaf(s.level)) {
 				if (allows(s.value.access(), m.want))
 					return {Installed::spurious, 0};
-				if (!tree_.split(m.gfn, s.level, s.entry, s.value, Tree::Pieces::same, cache_, debt_,
-						 shared_))
+				if (!tree_.split(m.gfn, s, Tree::Pieces::same, cache_, debt_, shared_))
 					return {Installed::again, 0};
-				reload(s);
+				s.reload();
 				if (!s.value.is_table(s.level))
 					return {Installed::again, 0};
 			} else if (!s.value.is_table(s.level)) {
@@ -194,7 +191,7 @@ public:
 			if (s.value.is_table(s.level)) {
 				down(g, s);
 			} else if (s.level <= empty) {
-				return tree_.change(g, s.level, s.entry, s.value, tree_.mmio(), debt_, shared_)
+				return tree_.change(g, s, tree_.mmio(), debt_, shared_)
 					       ? Installed::mapped
 					       : Installed::again;
 			} else if (!cache_.empty() && link_empty(m, s)) {

@@ -19,7 +19,7 @@ template <TableFormat F, TableWords Words> bool any_accessed(const u64 *leaves, 
  * bounded part a call; returns where the next begins. */
 template <TableFormat F, TableWords Words, HostPages Host>
 Gfn promote_some(const Direct<F, Words> &tree, const Backing &b, Gfn from, const Invalidations &invalidations, Host &host,
-		 Debt &d, Shared s)
+		 Debt &d, Shared shared)
 {
 	const MmuCaps &caps = tree.caps();
 	if (b.congruent == Level::page || caps.nx_huge_pages)
@@ -29,8 +29,9 @@ Gfn promote_some(const Direct<F, Words> &tree, const Backing &b, Gfn from, const
 	while (!c.done()) {
 		if (!budget--)
 			return c.gfn();
-		const Spte<F> e = c.get();
-		const Level l = c.level();
+		const Spot<F, Words> s = c.spot();
+		const Spte<F> e = s.value;
+		const Level l = s.level;
 		const Gfn g = c.entry_gfn();
 		if (!e.is_table(l)) {
 			c.over();
@@ -45,7 +46,7 @@ Gfn promote_some(const Direct<F, Words> &tree, const Backing &b, Gfn from, const
 			const LeafAttr attr{.access = Access::read | Access::exec | (w ? Access::write : Access::none),
 					    .mmu_writable = w, .host_writable = w,
 					    .accessed = any_accessed<F, Words>(tree.child(e), below(l))};
-			tree.change(g, l, c.entry(), e, Spte<F>::leaf(Pfn{pfn}, l, attr, caps), d, s);
+			tree.change(g, s, Spte<F>::leaf(Pfn{pfn}, l, attr, caps), d, shared);
 			c.over();
 		} else if (l > Level::large) {
 			c.down(e);

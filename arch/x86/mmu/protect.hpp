@@ -7,41 +7,41 @@
 namespace kx {
 
 template <TableFormat F, TableWords Words>
-void protect(const Direct<F, Words> &tree, Gfn g, Level l, u64 *e, Debt &d, Shared s)
+void protect(const Direct<F, Words> &tree, Gfn g, Spot<F, Words> s, Debt &d, Shared shared)
 {
-	const LogBy by = l == Level::page ? tree.log_by() : LogBy::write_protect;
-	for (;;) {
-		const Spte<F> old{Words::load(e)};
+	const LogBy by = s.level == Level::page ? tree.log_by() : LogBy::write_protect;
+	for (;; s.reload()) {
+		const Spte<F> old = s.value;
 		const bool noticed = by == LogBy::dirty_bit ? !old.is_dirty() : !old.is_writable();
-		if (!old.is_leaf(l) || noticed || tree.change(g, l, e, old, old.logged(by), d, s))
+		if (!old.is_leaf(s.level) || noticed || tree.change(g, s, old.logged(by), d, shared))
 			return;
 	}
 }
 
 /* Of the 64 pages from base those with a bit in mask. base need not be aligned. */
 template <TableFormat F, TableWords Words>
-void protect_pages(const Direct<F, Words> &tree, Gfn base, u64 mask, Debt &d, Shared s)
+void protect_pages(const Direct<F, Words> &tree, Gfn base, u64 mask, Debt &d, Shared shared)
 {
 	while (mask) {
 		const Gfn g = base + unsigned(__builtin_ctzll(mask));
 		if (!tree.reaches(g))
 			return;
-		const auto spot = tree.find(g, s);
+		const auto spot = tree.find(g, shared);
 		if (spot.level != Level::page) {
 			/* Nothing, or a huge leaf: written through only until logging has protected the slot. */
-			protect(tree, g, spot.level, spot.entry, d, s);
+			protect(tree, g, spot, d, shared);
 			const u64 next = g.aligned_down(pages_of(spot.level)).raw() + pages_of(spot.level) - base.raw();
 			mask = next < 64 ? mask & (~u64{0} << next) : 0;
 			continue;
 		}
 		/* One walk serves all bits in the same table. */
-		u64 *const first = spot.entry - index_of(g, Level::page);
+		const auto first = spot.beside(-s64{index_of(g, Level::page)});
 		const Gfn table = g.aligned_down(entries_per_table);
 		for (; mask; mask &= mask - 1) {
 			const Gfn at = base + unsigned(__builtin_ctzll(mask));
 			if (at - table >= entries_per_table)
 				break;
-			protect(tree, at, Level::page, &first[at - table], d, s);
+			protect(tree, at, first.beside(s64(at - table)), d, shared);
 		}
 	}
 }
@@ -56,7 +56,7 @@ enum class Splitting : u8 { eager, none }; /* none: no memory; the first write t
 
 template <TableFormat F, TableWords Words, unsigned N>
 ProtectStep protect_some(const Direct<F, Words> &tree, GfnRange r, Splitting splitting, TableCache<N> &cache, Debt &d,
-			 Shared s)
+			 Shared shared)
 {
 	using Tree = Direct<F, Words>;
 	unsigned budget = 16 * entries_per_table;
@@ -64,15 +64,15 @@ ProtectStep protect_some(const Direct<F, Words> &tree, GfnRange r, Splitting spl
 	while (!c.done()) {
 		if (!budget--)
 			return {c.gfn(), false};
-		const Spte<F> e = c.get();
-		if (e.is_leaf(c.level()) && c.level() != Level::page && splitting == Splitting::eager) {
+		const Spot<F, Words> s = c.spot();
+		if (s.value.is_leaf(s.level) && s.level != Level::page && splitting == Splitting::eager) {
 			if (cache.empty())
 				return {c.gfn(), true};
-			tree.split(c.gfn(), c.level(), c.entry(), e, Tree::Pieces::logged, cache, d, s);
+			tree.split(c.gfn(), s, Tree::Pieces::logged, cache, d, shared);
 			continue; /* look again: it is a table now, ours or somebody's */
 		}
-		if (e.is_leaf(c.level()))
-			protect(tree, c.gfn(), c.level(), c.entry(), d, s);
+		if (s.value.is_leaf(s.level))
+			protect(tree, c.gfn(), s, d, shared);
 		c.next();
 	}
 	return {r.end, false};

@@ -9,7 +9,7 @@
 
 namespace kx {
 
-/* Recomputed when CR0, CR4 or EFER is written; compared to see whether anything changed. */
+/* Made from the registers when it is looked at: guests change some bits of CR0 and CR4 without an exit. */
 struct GuestRole {
 	bool paging : 1 = false, pae : 1 = false;	/* CR0.PG CR4.PAE */
 	bool long_mode : 1 = false, la57 : 1 = false;	/* EFER.LMA CR4.LA57 */

@@ -24,14 +24,14 @@ template <TableFormat F, TableWords Words> class Zap {
 			const Gfn begin = base + i * span;
 			if (begin >= range_.end)
 				return;
-			const Spte<F> e{Words::load(&t[i])};
-			if (e.is_empty())
+			const Spot<F, Words> s{&t[i], l};
+			if (s.value.is_empty())
 				continue;
 			const bool inside = range_.begin <= begin && begin + span <= range_.end;
-			if (inside || !e.is_table(l))
-				tree_.take(begin, l, &t[i], debt_, excl_);
+			if (inside || !s.value.is_table(l))
+				tree_.take(begin, s, debt_, excl_);
 			else
-				table(tree_.child(e), below(l), begin);
+				table(tree_.child(s.value), below(l), begin);
 		}
 	}
 

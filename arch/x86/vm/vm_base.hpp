@@ -21,8 +21,8 @@ public:
 	Mutex lock{KX_LOCK_VM};
 	const void *const mm = kx_current_mm();
 	u32 vcpus = 0; /* by lock */
-	VmTsc tsc;     /* by tsc_lock */
-	VmClock clock{kx_boot_ns()};
+	VmTsc tsc;     /* by clock_lock */
+	VmClock clock{kx_boot_ns()}; /* by clock_lock */
 	SpinLock clock_lock{KX_LOCK_RING};
 	CoalescedZones zones;
 	IoEventFds ioeventfds; /* changed by lock */
