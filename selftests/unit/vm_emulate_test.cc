@@ -42,6 +42,43 @@ template <class T> void repeat(T &t, u64 count, u64 flags = rflags::fixed | rfla
 template <class T> Exit rep_stos() { return {.kind = Exit::Kind::mmio, .gpa = T::device, .code = pfec::write, .bytes = {0xf3, 0xaa}}; }
 template <class T> Exit rep_lods() { return {.kind = Exit::Kind::mmio, .gpa = T::device, .bytes = {0xf3, 0xac}}; }
 
+/* One of each form an access can be out in, and what its answer leaves behind. */
+struct Form {
+	const char *name;
+	Exit exit;
+	u32 why;
+	u64 rip = 0xfff2, rax = 0, rcx = 1, rdi = 0;
+};
+std::vector<Form> forms(u64 device)
+{
+	using K = Exit::Kind;
+	return {
+		{"OUT", {.kind = K::out, .port = 0xcf9}, KVM_EXIT_IO},
+		{"IN", {.kind = K::in, .port = 0xcf9}, KVM_EXIT_IO, 0xfff2, 0xaa},
+		{"OUTS", {.kind = K::outs, .port = 0xcf9, .bytes = {0x26, 0x6e}}, KVM_EXIT_IO}, /* ES: */
+		{"INS", {.kind = K::ins, .port = 0xcf9, .bytes = {0x6c}}, KVM_EXIT_IO, 0xfff1, 0, 1, 1},
+		{"REP INS", {.kind = K::ins, .port = 0xcf9, .bytes = {0xf3, 0x6c}}, KVM_EXIT_IO, 0xfff2, 0, 0, 1},
+		{"MOV AL, [BX]", {.kind = K::mmio, .gpa = device, .bytes = {0x8a, 0x07}}, KVM_EXIT_MMIO, 0xfff2, 0xaa},
+		{"MOV [BX], AL", {.kind = K::mmio, .gpa = device, .code = pfec::write, .bytes = {0x88, 0x07}}, KVM_EXIT_MMIO},
+	};
+}
+/* There, with segments and registers for all of them. */
+template <class T> void begin_access(T &t, const Form &f)
+{
+	change_sregs(t, [](kvm_sregs &s) {
+		s.cs.base = 0x1000, s.cs.selector = 0x100;
+		s.ds.base = T::device, s.ds.selector = T::device >> 4;
+		s.es.base = s.es.selector = 0;
+	});
+	kvm_regs r{};
+	r.rip = 0xfff0, r.rdx = 0xcf9, r.rcx = 1, r.rflags = rflags::fixed;
+	t.set_regs(r);
+	t.ram[0] = 0;
+	t.then(f.exit);
+	t.expect_exit(f.why);
+	t.port_data()[0] = t.run->mmio.data[0] = 0xaa;
+}
+
 }
 
 /* The second is fetched with what was remembered of the first. */
@@ -275,6 +312,80 @@ TEST_RUN(Devices, NothingIsLeftOfACountThatTheVmmMadeZero)
 	EXPECT_EQ(regs().rcx, 0u);
 	EXPECT_EQ(entry(1).rip, 0x102u);
 	EXPECT_EQ(ram[0], 0);
+}
+
+/* A reset, with its first instruction at the IP of the one that is out. */
+TEST_RUN(Devices, AnAccessIsOverAtTheSameIpInAnotherSegment)
+{
+	ram_at_0(*this);
+	for (const Form &f : forms(device)) {
+		SCOPED_TRACE(f.name);
+		begin_access(*this, f);
+		change_sregs(*this, [](kvm_sregs &s) {
+			s.cs.base = 0xffff0000, s.cs.selector = 0xf000;
+			s.ds.base = s.ds.selector = 0;
+		});
+		kvm_regs r{};
+		r.rip = 0xfff0, r.rflags = rflags::fixed;
+		set_regs(r);
+		halts();
+		expect_exit(KVM_EXIT_HLT);
+		EXPECT_EQ(cpu->hw.last().rip, 0xfff0u);
+		EXPECT_TRUE(cpu->hw.last().quiet());
+		EXPECT_EQ(regs().rax, 0u);
+		EXPECT_EQ(regs().rdi, 0u);
+		EXPECT_EQ(ram[0], 0);
+	}
+}
+
+TEST_RUN(Devices, ADeviceIsNotWrittenByAnInstructionThatIsOver)
+{
+	begin_access(*this, {"INC [BX]", {.kind = K::mmio, .gpa = device, .code = pfec::write, .bytes = {0xfe, 0x07}}, KVM_EXIT_MMIO});
+	EXPECT_EQ(run->mmio.is_write, 0);
+	change_sregs(*this, [](kvm_sregs &s) { s.cs.base = 0xffff0000, s.cs.selector = 0xf000; });
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(cpu->hw.last().rip, 0xfff0u);
+}
+
+/* As in another segment; the same in another mode. */
+TEST_RUN(Devices, APortAccessIsOverInAnotherMode)
+{
+	for (const Form &f : {forms(device)[0], forms(device)[1]}) {
+		SCOPED_TRACE(f.name);
+		begin_access(*this, f);
+		change_sregs(*this, user_mode);
+		halts();
+		expect_exit(KVM_EXIT_HLT);
+		EXPECT_EQ(cpu->hw.last().rip, 0xfff0u);
+		EXPECT_EQ(regs().rax, 0u);
+		change_sregs(*this, [](kvm_sregs &s) {
+			s.cr0 &= ~cr0::pe;
+			s.cs.dpl = s.ss.dpl = 0;
+		});
+	}
+}
+
+/* VMMs read all state and write it back while an access is theirs. */
+TEST_RUN(Devices, AnAccessIsCompletedWhereItWasWithTheSameStateAgain)
+{
+	ram_at_0(*this);
+	for (const Form &f : forms(device)) {
+		SCOPED_TRACE(f.name);
+		begin_access(*this, f);
+		const kvm_regs r = regs();
+		change_sregs(*this, [](kvm_sregs &) {});
+		set_regs(r);
+		change_sregs(*this, [](kvm_sregs &s) { s.cs.base = 0xffff0000; });
+		change_sregs(*this, [](kvm_sregs &s) { s.cs.base = 0x1000; });
+		halts();
+		expect_exit(KVM_EXIT_HLT);
+		EXPECT_EQ(cpu->hw.last().rip, f.rip);
+		EXPECT_EQ(regs().rax, f.rax);
+		EXPECT_EQ(regs().rcx, f.rcx);
+		EXPECT_EQ(regs().rdi, f.rdi);
+		EXPECT_EQ(ram[0], f.rdi ? 0xaa : 0);
+	}
 }
 
 /* A store that was complete but for its trap, and a vCPU that was reset meanwhile. */

@@ -4,6 +4,7 @@
 #include "arch/x86/emulate/insn.hpp"
 #include "arch/x86/emulate/machine.hpp"
 #include "arch/x86/emulate/outcome.hpp"
+#include "arch/x86/emulate/pending_access.hpp"
 #include "arch/x86/emulate/replay_log.hpp"
 #include "arch/x86/emulate/write_queue.hpp"
 #include "cxxrt/span.hpp"
@@ -16,20 +17,9 @@ template <Machine M> class Executor;
 /* One instruction under emulation: all that outlives a call, embedded in the vCPU. Beginning
  * another resets what that one uses, and nothing else. */
 class Emulation {
-public:
-	enum class Phase : u8 {
-		idle,
-		reading, /* a device read is out; nothing of the instruction has happened yet */
-		writing, /* registers are committed; pieces of the write queue are out */
-		port_in,
-		port_out,
-	};
-
-private:
 	template <Machine M> friend class Memory;
 	template <Machine M> friend class Executor;
 
-	Phase phase_ = Phase::idle;
 	Outcome::Trap trap_ = Outcome::Trap::none; /* owed when the writes are out */
 	bool whole_ = false; /* what was committed is the instruction, not one iteration of it */
 	bool decoded_ = false; /* insn_ is what code_ says */
@@ -44,14 +34,16 @@ private:
 	CodeBytes code_{};
 
 public:
+	/* This instruction's, or one that the vCPU made without the emulator: beginning another drops either. */
+	PendingAccess pending;
+
 	/* A request to device or VMM is out. */
-	bool in_progress() const { return phase_ != Phase::idle; }
-	Phase phase() const { return phase_; }
+	bool in_progress() const { return pending.kind() != PendingAccess::Kind::none; }
 	/* Forget it: reset, or state loaded by the VMM. */
-	void drop() { phase_ = Phase::idle; }
+	void drop() { pending.drop(); }
 	/* What was fetched of the instruction begun last. */
 	Span<const u8> bytes() const { return {code_.bytes, code_.count}; }
 };
-static_assert(sizeof(Emulation) <= 320);
+static_assert(sizeof(Emulation) <= 352);
 
 }

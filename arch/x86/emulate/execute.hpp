@@ -30,7 +30,7 @@ struct Iterated {
 };
 
 template <Machine M> class Executor : Memory<M> {
-	using Phase = Emulation::Phase;
+	using Pending = PendingAccess::Kind;
 	using Trap = Outcome::Trap;
 
 	using Memory<M>::m_;
@@ -119,7 +119,7 @@ template <Machine M> class Executor : Memory<M> {
 	Outcome hand_out()
 	{
 		const WriteQueue::Piece p = e_.writes_.front();
-		e_.phase_ = Phase::writing;
+		e_.pending.ask(Pending::mmio_write);
 		return {.kind = Outcome::Kind::mmio_write, .len = p.len, .gpa = p.gpa, .data = p.data};
 	}
 	Outcome complete_at(u64 rip, u64 flags);

@@ -160,7 +160,7 @@ template <Machine M> Outcome Executor<M>::dispatch()
 
 template <Machine M> Outcome Executor<M>::begin(Hint hint, AllowedPort port)
 {
-	e_.phase_ = Phase::idle;
+	e_.drop();
 	if (fetch() == Step::stop) [[unlikely]]
 		return stopped();
 	e_.log_.clear();
@@ -185,13 +185,13 @@ template <Machine M> Outcome Executor<M>::iterate_again()
 
 template <Machine M> Outcome Executor<M>::answer_read(u64 value)
 {
-	if (e_.phase_ != Phase::reading || moved())
+	if (e_.pending.kind() != Pending::mmio_read || moved())
 		return abandon();
 	e_.log_.answer(value);
 	/* What the hint said of a write was true before the exit: the walk is made again. */
 	if (e_.hint_.known == Hint::Known::writing)
 		e_.hint_.known = Hint::Known::reading;
-	e_.phase_ = Phase::idle;
+	e_.drop();
 	return run();
 }
 
@@ -211,18 +211,18 @@ template <Machine M> Outcome Executor<M>::all_out()
 
 template <Machine M> Outcome Executor<M>::write_taken()
 {
-	if (e_.phase_ != Phase::writing)
+	if (e_.pending.kind() != Pending::mmio_write)
 		return abandon();
 	e_.writes_.pop();
 	if (!e_.writes_.empty())
 		return hand_out();
-	e_.phase_ = Phase::idle;
+	e_.drop();
 	return all_out();
 }
 
 template <Machine M> Outcome Executor<M>::skip()
 {
-	e_.phase_ = Phase::idle;
+	e_.drop();
 	e_.writes_.clear();
 	return fetch() == Step::stop ? stopped() : complete();
 }

@@ -248,7 +248,7 @@ template <Machine M> Step Memory<M>::ask(Gpa gpa, unsigned len)
 {
 	if (!e_.log_.ask(gpa, len))
 		return stop(Outcome::unhandled());
-	e_.phase_ = Emulation::Phase::reading;
+	e_.pending.ask(PendingAccess::Kind::mmio_read);
 	return stop({.kind = Outcome::Kind::mmio_read, .len = u8(len), .gpa = gpa});
 }
 

@@ -55,7 +55,7 @@ template <Machine M> Outcome Executor<M>::port_in()
 		return stopped();
 	const unsigned n = m_.is_ram(p.first, Access::write) ? port_elements(p, Gpr::rdi, PortDirection::in) : 1;
 	e_.port_count_ = u16(n);
-	e_.phase_ = Phase::port_in;
+	e_.pending.ask(Pending::string_in);
 	return {.kind = Outcome::Kind::port_in, .len = i_.size, .port = u16(m_.gpr(Gpr::rdx)), .count = n};
 }
 
@@ -74,7 +74,7 @@ template <Machine M> Outcome Executor<M>::port_out()
 	e_.whole_ = after.kind == Outcome::Kind::done;
 	e_.after_ = m_.rip();
 	e_.trap_ = after.trap;
-	e_.phase_ = Phase::port_out;
+	e_.pending.ask(Pending::string_out);
 	return {.kind = Outcome::Kind::port_out, .len = i_.size, .port = port, .count = n};
 }
 
@@ -138,11 +138,11 @@ template <Machine M> Outcome Executor<M>::port_advance(Gpr address, unsigned n)
  * what is asked for now. */
 template <Machine M> Outcome Executor<M>::port_done()
 {
-	const Phase phase = e_.phase_;
-	e_.phase_ = Phase::idle;
-	if (phase == Phase::port_out)
+	const Pending was = e_.pending.kind();
+	e_.drop();
+	if (was == Pending::string_out)
 		return all_out();
-	if (phase != Phase::port_in || moved())
+	if (was != Pending::string_in || moved())
 		return Outcome::retry();
 	if (i_.repeat != Repeat::none && !reg(Gpr::rcx, i_.addr_size))
 		return complete();

@@ -63,7 +63,7 @@ template <Machine M> bool Executor<M>::ended(u64 flags) const
 /* One iteration of several is committed. RF is in `flags_` already. */
 template <Machine M> Outcome Executor<M>::between()
 {
-	e_.phase_ = Phase::idle;
+	e_.drop();
 	if (e_.writes_.empty())
 		return Outcome::retry(trap());
 	e_.whole_ = false;

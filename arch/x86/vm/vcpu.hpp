@@ -2,7 +2,7 @@
 /*
  * A virtual CPU. The class is declared here; its parts are in vcpu_run.hpp (KVM_RUN), vcpu_exit.hpp
  * (what exits ask for, in no vendor's terms), vcpu_registers.hpp (those that read and write registers),
- * vcpu_emulate.hpp (the emulator's machine), vcpu_reports.hpp (what cannot go on) and vcpu_state.hpp
+ * vcpu_io.hpp (what goes out to the VMM and comes back), vcpu_emulate.hpp (the emulator's machine), vcpu_reports.hpp (what cannot go on) and vcpu_state.hpp
  * (the ioctls that read and write state).
  */
 #pragma once
@@ -17,9 +17,6 @@
 namespace kx {
 
 enum class Implicit : u8 { no, yes }; /* a supervisor access whatever the CPL */
-
-/* What KVM_RUN has to finish when it is called again. */
-enum class Unfinished : u8 { nothing, pio_in, pio_out, mmio_read, mmio_write, string_io };
 
 template <Vendor V> class Vcpu : public VcpuBase {
 public:
@@ -169,12 +166,6 @@ private:
 	alignas(8) unsigned char thread_[KX_SIZEOF_THREAD];
 	Page<kvm_run> run_page_;
 	Errc error_ = Errc::ok;
-	Unfinished unfinished_ = Unfinished::nothing;
-	struct {
-		u64 rip, next_rip;
-		u8 size;
-	} pio_{};
-	u8 mmio_len_ = 0;
 	struct {
 		u64 cr0 = 0, cr4 = 0, efer = 0;
 		GuestRole role;
@@ -201,22 +192,29 @@ private:
 	}
 	void guest_state_in();
 	void guest_state_out();
-	Next finish();
 	void report();
 	CpuidRuntime cpuid_runtime() const { return {hw.cr4(), msrs.apic_base(), xcr0, msrs.xss()}; }
 	void refresh_cpuid() { cpuid.refresh(cpuid_runtime(), sys->caps); }
 	void reset();
 	Next outcome(emulate::Outcome o);
-	Next mmio_exit(const emulate::Outcome &o, u8 is_write);
-	Next resume_read(u64 value);
-	Next resume_write();
-	Next resume_port();
 	Next single_step();
 	void sync_debug();
 	Next after_fault(const FaultOutcome &r, emulate::Hint hint);
 	OrException<unsigned> dr_number(unsigned dr);
 	void apply_effect(MsrEffect e);
 	void set_offset() { hw.set_tsc_offset(tsc.offset()); }
+
+	/* vcpu_io.hpp */
+	Next port_exit(PioDirection d, u16 port, u8 size, u32 count);
+	Next mmio_exit(const emulate::Outcome &o, u8 is_write);
+	Next finish();
+	emulate::Position position();
+	/* Ahead of what may change it. */
+	void note_position()
+	{
+		if (emulation.pending.to_be_noted())
+			emulation.pending.note(position());
+	}
 
 	/* vcpu_state.hpp */
 	Errc state_ioctl(unsigned cmd, unsigned long arg);

@@ -46,7 +46,7 @@ template <Vendor V> void Vcpu<V>::reset()
 	hw.reset();
 	events.reset();
 	debug.reset();
-	unfinished_ = Unfinished::nothing;
+	emulation.drop();
 	triple_fault_ = false;
 	xcr0 = xcr0::fp;
 	for (u8 i = 0; i < 16; ++i)

@@ -182,31 +182,6 @@ template <Vendor V> Next Vcpu<V>::emulate(emulate::Hint hint)
 	return outcome(kx::emulate::begin(m, emulation, hint));
 }
 
-template <Vendor V> Next Vcpu<V>::string_pio(PioDirection d, u16 port, u8 size)
-{
-	using D = kx::emulate::PortDirection;
-	VcpuMachine<V> m{*this};
-	return outcome(kx::emulate::begin(m, emulation, {}, {size, d == PioDirection::in ? D::in : D::out, port}));
-}
-
-template <Vendor V> Next Vcpu<V>::resume_read(u64 value)
-{
-	VcpuMachine<V> m{*this};
-	return outcome(kx::emulate::answer_read(m, emulation, value));
-}
-
-template <Vendor V> Next Vcpu<V>::resume_write()
-{
-	VcpuMachine<V> m{*this};
-	return outcome(kx::emulate::write_taken(m, emulation));
-}
-
-template <Vendor V> Next Vcpu<V>::resume_port()
-{
-	VcpuMachine<V> m{*this};
-	return outcome(kx::emulate::port_done(m, emulation));
-}
-
 template <Vendor V> Next Vcpu<V>::task_switch(const kx::emulate::TaskSwitch &t, Events::Delivery event)
 {
 	using K = kx::emulate::Outcome::Kind;
@@ -237,18 +212,6 @@ template <Vendor V> Next Vcpu<V>::task_switch(const kx::emulate::TaskSwitch &t, 
 	default:
 		return internal_error(KVM_INTERNAL_ERROR_EMULATION, {});
 	}
-}
-
-template <Vendor V> Next Vcpu<V>::mmio_exit(const kx::emulate::Outcome &o, u8 is_write)
-{
-	unfinished_ = is_write ? Unfinished::mmio_write : Unfinished::mmio_read;
-	mmio_len_ = o.len;
-	run->exit_reason = KVM_EXIT_MMIO;
-	run->mmio.phys_addr = o.gpa.raw();
-	run->mmio.len = o.len;
-	run->mmio.is_write = is_write;
-	__builtin_memcpy(run->mmio.data, &o.data, sizeof o.data);
-	return Next::user;
 }
 
 template <Vendor V> Next Vcpu<V>::outcome(kx::emulate::Outcome o)
@@ -284,14 +247,7 @@ template <Vendor V> Next Vcpu<V>::outcome(kx::emulate::Outcome o)
 			}
 			[[fallthrough]];
 		case K::port_in:
-			unfinished_ = Unfinished::string_io;
-			run->exit_reason = KVM_EXIT_IO;
-			run->io.direction = o.kind == K::port_in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
-			run->io.size = o.len;
-			run->io.port = o.port;
-			run->io.count = o.count;
-			run->io.data_offset = page_size;
-			return Next::user;
+			return port_exit(o.kind == K::port_in ? PioDirection::in : PioDirection::out, o.port, o.len, o.count);
 		case K::unhandled:
 			return emulation_failed();
 		case K::error:

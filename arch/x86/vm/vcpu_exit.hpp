@@ -154,32 +154,4 @@ template <Vendor V> Fast Vcpu<V>::fast_fault(Gpa gpa, u32 code)
 	return vm.memory.fast_fault(mmu, gpa, code, rcu) == FastFault::fixed ? Fast::again : Fast::slow;
 }
 
-
-template <Vendor V> Next Vcpu<V>::pio(PioDirection d, u16 port, u8 size, u64 next_rip)
-{
-	if (d == PioDirection::out) {
-		const u64 v = hw.gpr(Gpr::rax);
-		if (vm.write(Bus::pio, port, &v, size) == Taken::yes)
-			return skip(next_rip);
-		__builtin_memcpy(pio_page.get(), &v, sizeof v);
-		/* The quirk of port 0x7e: VMMs that reset the vCPU there expect RIP behind the OUT. */
-		if (port == 0x7e) {
-			if (const Next n = skip(next_rip); n != Next::guest)
-				return n;
-		} else {
-			unfinished_ = Unfinished::pio_out;
-		}
-	} else {
-		unfinished_ = Unfinished::pio_in;
-	}
-	pio_ = {hw.rip(), next_rip, size};
-	run->exit_reason = KVM_EXIT_IO;
-	run->io.direction = d == PioDirection::in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
-	run->io.size = size;
-	run->io.port = port;
-	run->io.count = 1;
-	run->io.data_offset = page_size;
-	return Next::user;
-}
-
 }

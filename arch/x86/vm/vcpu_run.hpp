@@ -227,39 +227,6 @@ template <Vendor V> Next Vcpu<V>::loop()
 	}
 }
 
-/* What the VMM was asked for is there now. */
-template <Vendor V> Next Vcpu<V>::finish()
-{
-	const Unfinished what = unfinished_;
-	unfinished_ = Unfinished::nothing;
-	switch (what) {
-	case Unfinished::nothing:
-		return Next::guest;
-	case Unfinished::pio_in:
-	case Unfinished::pio_out:
-		/* The VMM may have put the vCPU somewhere else meanwhile (a reset): then it is over. */
-		if (hw.rip() != pio_.rip)
-			return Next::guest;
-		if (what == Unfinished::pio_in) {
-			u64 v = 0;
-			__builtin_memcpy(&v, pio_page.get(), pio_.size);
-			const u64 keep = pio_.size == 4 ? 0 : hw.gpr(Gpr::rax) & ~ones(pio_.size * 8 - 1, 0);
-			hw.set_gpr(Gpr::rax, keep | v);
-		}
-		return skip(pio_.next_rip);
-	case Unfinished::mmio_read: {
-		u64 v = 0;
-		__builtin_memcpy(&v, run->mmio.data, mmio_len_);
-		return resume_read(v);
-	}
-	case Unfinished::mmio_write:
-		return resume_write();
-	case Unfinished::string_io:
-		return resume_port();
-	}
-	__builtin_unreachable();
-}
-
 /* The fields every exit fills. */
 template <Vendor V> void Vcpu<V>::report()
 {

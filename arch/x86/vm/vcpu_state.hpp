@@ -383,6 +383,7 @@ template <Vendor V> long Vcpu<V>::ioctl(unsigned cmd, unsigned long arg)
 		break;
 	default: {
 		const OnCpu on{*this};
+		note_position();
 		r = cmd == KVM_GET_MSRS || cmd == KVM_SET_MSRS ? msrs_ioctl(cmd, arg) : -long(state_ioctl(cmd, arg));
 		break;
 	}
