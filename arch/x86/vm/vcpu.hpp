@@ -2,8 +2,8 @@
 /*
  * A virtual CPU. The class is declared here; its parts are in vcpu_run.hpp (KVM_RUN), vcpu_exit.hpp
  * (what exits ask for, in no vendor's terms), vcpu_registers.hpp (those that read and write registers),
- * vcpu_io.hpp (what goes out to the VMM and comes back), vcpu_emulate.hpp (the emulator's machine), vcpu_reports.hpp (what cannot go on) and vcpu_state.hpp
- * (the ioctls that read and write state).
+ * vcpu_io.hpp (what goes out to the VMM and comes back), vcpu_emulate.hpp (the emulator's machine),
+ * vcpu_reports.hpp (what cannot go on) and vcpu_state.hpp (the ioctls that read and write state).
  */
 #pragma once
 #include <linux/kvm.h>
