@@ -244,6 +244,16 @@ public:
 		ASSERT_TRUE(root.ok());
 		guests.back()->set_root(kx::move(root).take());
 	}
+	/* What entering or leaving SMM comes to for its memory. */
+	void enter(unsigned c, Space s)
+	{
+		drain(c);
+		auto root = mem->load_root(*cpus[c], {.smm = s == Space::smm});
+		ASSERT_TRUE(root.ok());
+		guests[c]->set_root(kx::move(root).take());
+		guests[c]->flush_all();
+		cpus[c]->drainer.space = s;
+	}
 	void teardown()
 	{
 		vmm.watch(nullptr);
@@ -260,20 +270,20 @@ public:
 	}
 
 	/* --- ioctls */
-	Errc region(u32 slot, u64 gfn, u64 pages, u64 hva, u32 flags = 0)
+	Errc region(u32 slot, u64 gfn, u64 pages, u64 hva, u32 flags = 0, Space space = Space::normal)
 	{
-		return mem->set_region({.slot = slot, .flags = flags, .guest_phys_addr = gfn << page_shift,
+		return mem->set_region(space, {.slot = slot, .flags = flags, .guest_phys_addr = gfn << page_shift,
 					.memory_size = pages << page_shift, .userspace_addr = hva});
 	}
-	Errc remove(u32 slot) { return region(slot, 0, 0, 0); }
+	Errc remove(u32 slot, Space space = Space::normal) { return region(slot, 0, 0, 0, 0, space); }
 	/* The dirty gfns of a slot, relative to its base. */
-	std::set<u64> dirty(u32 slot, u64 pages, Errc want = Errc::ok)
+	std::set<u64> dirty(u32 slot, u64 pages, Errc want = Errc::ok, Space space = Space::normal)
 	{
 		std::vector<u64> bits((pages + 63) / 64, ~u64{0});
 		kvm_dirty_log log{};
 		log.slot = slot;
 		log.dirty_bitmap = bits.data();
-		EXPECT_EQ(mem->get_dirty_log(log), want);
+		EXPECT_EQ(mem->get_dirty_log(space, log), want);
 		std::set<u64> out;
 		for (u64 i = 0; want == Errc::ok && i < bits.size() * 64; ++i)
 			if (bits[i / 64] >> (i % 64) & 1)
@@ -329,27 +339,28 @@ public:
 	FaultOutcome fault(unsigned c, u64 gfn, u32 code = 0) { return mem->fault(*cpus[c], Gpa{gfn << page_shift}, code); }
 
 	/* --- what the tables hold */
-	typename Mem::Tree &tree() { return cpus[0]->root->tree; }
-	typename Mem::Tree::Spot spot(u64 gfn)
+	typename Mem::Tree &tree(unsigned c = 0) { return cpus[c]->root->tree; }
+	/* Through the root of CPU c. */
+	typename Mem::Tree::Spot spot(u64 gfn, unsigned c = 0)
 	{
 		RcuRead r;
-		return tree().find(Gfn{gfn}, r);
+		return tree(c).find(Gfn{gfn}, r);
 	}
-	bool maps(u64 gfn)
+	bool maps(u64 gfn, unsigned c = 0)
 	{
-		const auto s = spot(gfn);
+		const auto s = spot(gfn, c);
 		return s.value.is_leaf(s.level);
 	}
-	bool maps_writable(u64 gfn) { return maps(gfn) && spot(gfn).value.is_writable(); }
+	bool maps_writable(u64 gfn, unsigned c = 0) { return maps(gfn, c) && spot(gfn, c).value.is_writable(); }
 	/* A write goes through and nobody hears of it. */
-	bool writes_unnoticed(u64 gfn)
+	bool writes_unnoticed(u64 gfn, unsigned c = 0)
 	{
-		const bool small = spot(gfn).level == Level::page;
-		return maps_writable(gfn) && !(caps.pml && small && !spot(gfn).value.is_dirty());
+		const bool small = spot(gfn, c).level == Level::page;
+		return maps_writable(gfn, c) && !(caps.pml && small && !spot(gfn, c).value.is_dirty());
 	}
-	u64 pfn(u64 gfn)
+	u64 pfn(u64 gfn, unsigned c = 0)
 	{
-		const auto s = spot(gfn);
+		const auto s = spot(gfn, c);
 		return s.value.pfn(caps).raw() + (gfn & (pages_of(s.level) - 1));
 	}
 	u64 mapped(u64 begin, u64 end)

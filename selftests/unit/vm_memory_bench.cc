@@ -80,7 +80,7 @@ BENCH(dirty_log_page)
 	std::vector<u64> bits(n / 64);
 	kvm_dirty_log log{};
 	log.dirty_bitmap = bits.data();
-	(void)vm.mem->get_dirty_log(log);
+	(void)vm.mem->get_dirty_log(Space::normal, log);
 	return n;
 }
 BENCH(mmio_remembered)

@@ -652,7 +652,7 @@ TEST_ON_EVERY(DirtyLog, RefusesWhatIsNotThere)
 	EXPECT_EQ(vm.flags(KVM_MEM_LOG_DIRTY_PAGES), Errc::ok);
 	kvm_dirty_log log{};
 	log.dirty_bitmap = nullptr;
-	EXPECT_EQ(vm.mem->get_dirty_log(log), Errc::fault);
+	EXPECT_EQ(vm.mem->get_dirty_log(Space::normal, log), Errc::fault);
 }
 
 TEST_ON(ThoseWithPml, PageModificationLog, SparesTheFault)
@@ -811,6 +811,141 @@ TEST_ON_EVERY(GuestRam, CrossesPagesAndSlots)
 	u64 want;
 	std::memcpy(&want, &out[0x1008 - 0x1003], 8);
 	EXPECT_EQ(ram.read64(Gpa{0x1008}).take(), want);
+}
+
+/* Both spaces have memory at the same place, and CPU 1 is in SMM. */
+template <class P> struct InBothSpaces : OnProcessor<P>::Vm {
+	using Vm = typename OnProcessor<P>::Vm;
+	static constexpr u64 pages = 2 * block;
+	u64 plain = this->vmm.map(pages << page_shift, VmmMemory::Backing::large);
+	u64 smram = this->vmm.map(pages << page_shift, VmmMemory::Backing::large);
+	explicit InBothSpaces(u32 flags = 0)
+	{
+		EXPECT_EQ(set(Space::normal, flags), Errc::ok);
+		EXPECT_EQ(set(Space::smm, flags), Errc::ok);
+		this->enter(1, Space::smm);
+	}
+	Errc set(Space s, u32 flags) { return this->region(0, 0, pages, s == Space::smm ? smram : plain, flags, s); }
+	void both_write(u64 gfn)
+	{
+		EXPECT_EQ(this->write(0, gfn), FaultKind::fixed);
+		EXPECT_EQ(this->write(1, gfn), FaultKind::fixed);
+	}
+};
+
+TEST_ON_EVERY(Spaces, EachHasItsOwnMemory)
+{
+	InBothSpaces<P> vm;
+	vm.both_write(5);
+	EXPECT_EQ(vm.pfn(5, 0), vm.vmm.pfn_at(vm.plain + 5 * page_size));
+	EXPECT_EQ(vm.pfn(5, 1), vm.vmm.pfn_at(vm.smram + 5 * page_size));
+	EXPECT_EQ(vm.mem->stats().roots_built.relaxed(), 2u);
+	const u64 value = 7;
+	EXPECT_EQ(vm.mem->write(*vm.cpus[1], Gpa{0x5008}, &value, sizeof value), Errc::ok);
+	EXPECT_EQ(vm.mem->ram(*vm.cpus[1]).read64(Gpa{0x5008}).take(), 7u);
+	EXPECT_EQ(vm.mem->ram(*vm.cpus[0]).read64(Gpa{0x5008}).take(), 0u);
+}
+
+TEST_ON_EVERY(Spaces, OneVcpuGoesToAndFro)
+{
+	InBothSpaces<P> vm;
+	const u64 inits = vm.mem->stats().mmu_constant_inits.relaxed();
+	for (u64 gfn = 5; gfn < 5 + 8 * block / 4; gfn += block / 2)
+		for (Space s : every_space) {
+			vm.enter(0, s);
+			EXPECT_EQ(vm.write(0, gfn), FaultKind::fixed);
+			EXPECT_EQ(vm.pfn(gfn), vm.vmm.pfn_at((s == Space::smm ? vm.smram : vm.plain) + gfn * page_size));
+			GuestRam ram = vm.mem->ram(*vm.cpus[0]);
+			EXPECT_EQ(ram.hva(Gfn{gfn}).take().raw(), (s == Space::smm ? vm.smram : vm.plain) + gfn * page_size);
+		}
+	EXPECT_EQ(vm.mem->stats().mmu_constant_inits.relaxed(), inits);
+	EXPECT_EQ(vm.mem->stats().page_hash_lookups.relaxed(), 0u);
+}
+
+TEST_ON_EVERY(Spaces, ARemovedSlotTakesNothingFromTheOther)
+{
+	InBothSpaces<P> vm;
+	vm.both_write(5);
+	EXPECT_EQ(vm.remove(0, Space::smm), Errc::ok);
+	EXPECT_TRUE(vm.maps_writable(5, 0));
+	EXPECT_FALSE(vm.maps(5, 1));
+	EXPECT_EQ(vm.fault(1, 5, pfec::write).kind, FaultKind::mmio);
+	EXPECT_EQ(vm.write(0, block + 5), FaultKind::fixed) << "and the other's faults go on by the set they have";
+	EXPECT_EQ(vm.remove(0), Errc::ok);
+	EXPECT_FALSE(vm.maps(5, 0));
+}
+
+TEST_ON_EVERY(Spaces, AChangeOfOneDoesNotHoldUpTheOther)
+{
+	InBothSpaces<P> vm;
+	for (u64 i = 1; i < 8; ++i) {
+		EXPECT_EQ(vm.region(u32(i), (10 + i) * block, 1, vm.smram, 0, Space::smm), Errc::ok);
+		EXPECT_EQ(vm.fault(0, i * 100, pfec::write).kind, i == 1 || i == 6 ? FaultKind::fixed : FaultKind::spurious);
+	}
+}
+
+TEST_ON_EVERY(Spaces, LoggingOneLeavesTheOtherWritable)
+{
+	InBothSpaces<P> vm;
+	vm.both_write(5);
+	EXPECT_EQ(vm.spot(5, 0).level, Level::large);
+	EXPECT_EQ(vm.set(Space::smm, KVM_MEM_LOG_DIRTY_PAGES), Errc::ok);
+	EXPECT_EQ(vm.spot(5, 0).level, Level::large);
+	EXPECT_TRUE(vm.writes_unnoticed(5, 0));
+	EXPECT_EQ(vm.spot(5, 1).level, Level::page);
+	EXPECT_FALSE(vm.writes_unnoticed(5, 1));
+	vm.both_write(6);
+	EXPECT_EQ(vm.dirty(0, vm.pages, Errc::noent), std::set<u64>{});
+	EXPECT_EQ(vm.dirty(0, vm.pages, Errc::ok, Space::smm), std::set<u64>{6});
+}
+
+TEST_ON_EVERY(Spaces, EachLogHasItsOwnWrites)
+{
+	InBothSpaces<P> vm{KVM_MEM_LOG_DIRTY_PAGES};
+	EXPECT_EQ(vm.write(0, 5), FaultKind::fixed);
+	EXPECT_EQ(vm.write(1, 6), FaultKind::fixed);
+	EXPECT_EQ(vm.dirty(0, vm.pages, Errc::ok, Space::smm), std::set<u64>{6});
+	EXPECT_TRUE(vm.writes_unnoticed(5, 0)) << "reading one's log protects nothing of the other's";
+	EXPECT_FALSE(vm.writes_unnoticed(6, 1));
+	EXPECT_EQ(vm.dirty(0, vm.pages), std::set<u64>{5});
+	/* Fast faults and the CPU's own log find the slot of their space as well. */
+	EXPECT_EQ(vm.write(1, 6), FaultKind::fixed);
+	EXPECT_EQ(vm.dirty(0, vm.pages), std::set<u64>{});
+	EXPECT_EQ(vm.dirty(0, vm.pages, Errc::ok, Space::smm), std::set<u64>{6});
+}
+
+TEST_ON_EVERY(Spaces, APromotionPutsItsMemoryIntoItsOwnTreeAlone)
+{
+	InBothSpaces<P> vm{KVM_MEM_LOG_DIRTY_PAGES};
+	vm.both_write(5);
+	EXPECT_EQ(vm.set(Space::smm, 0), Errc::ok);
+	EXPECT_EQ(vm.spot(5, 1).level, Level::large);
+	EXPECT_EQ(vm.pfn(5, 1), vm.vmm.pfn_at(vm.smram + 5 * page_size));
+	EXPECT_EQ(vm.spot(5, 0).level, Level::page);
+	EXPECT_EQ(vm.pfn(5, 0), vm.vmm.pfn_at(vm.plain + 5 * page_size));
+}
+
+TEST_ON_EVERY(Spaces, WhatTheHostDoesConcernsWhoeverHasThatMemory)
+{
+	InBothSpaces<P> vm;
+	vm.both_write(5);
+	EXPECT_EQ(vm.region(1, 4 * block, block, vm.smram, 0), Errc::ok) << "SMRAM, seen by both";
+	EXPECT_EQ(vm.read(0, 4 * block + 5), FaultKind::fixed);
+	EXPECT_TRUE(vm.mem->notifier_age(Hva{vm.smram}, Hva{vm.smram + block * page_size}, Ageing::clear));
+	EXPECT_FALSE(vm.mem->notifier_age(Hva{vm.smram}, Hva{vm.smram + block * page_size}, Ageing::test));
+	EXPECT_TRUE(vm.mem->notifier_age(Hva{vm.plain}, Hva{vm.plain + block * page_size}, Ageing::test)) << "same place";
+	for (auto &g : vm.guests)
+		g->flush_all();
+	vm.both_write(5);
+	EXPECT_EQ(vm.read(0, 4 * block + 5), FaultKind::fixed);
+	const u64 hit = vm.mem->stats().invalidations_hit.relaxed();
+	vm.vmm.discard(vm.smram, block * page_size);
+	EXPECT_EQ(vm.mem->stats().invalidations_hit.relaxed(), hit + 1) << "one, however many it concerned";
+	EXPECT_FALSE(vm.maps(5, 1));
+	EXPECT_FALSE(vm.maps(4 * block + 5, 0));
+	EXPECT_TRUE(vm.maps(5, 0));
+	vm.mem->notifier_gone();
+	EXPECT_FALSE(vm.maps(5, 0));
 }
 
 TEST_ON_EVERY(Laws, ConstantsAreSetOnceAVcpu)

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include "arch/x86/memory/memslots.hpp"
 #include "cxxrt/hosted/hosted.hpp"
 
@@ -15,6 +16,7 @@ constexpr u64 hva0 = 0x10000000;
 
 struct Slots {
 	std::unique_ptr<Memslots> m = std::make_unique<Memslots>();
+	RwLock mmu_lock{KX_LOCK_MMU};
 	MmuCaps caps;
 	SlotHint hint;
 
@@ -24,18 +26,19 @@ struct Slots {
 		m.reset();
 		hosted::run_deferred();
 	}
-	Errc set(const kvm_userspace_memory_region &r, unsigned ids = Memslots::user_slots)
+	Errc set(const kvm_userspace_memory_region &r, unsigned ids = Memslots::user_slots, Space space = Space::normal)
 	{
 		Guard g{m->mutex()};
-		auto plan = m->plan(r, ids, caps);
+		auto plan = m->plan(space, r, ids, caps);
 		if (!plan.ok())
 			return plan.error();
 		Memslots::Plan p = kx::move(plan).take();
 		if (p.change() == Memslots::Change::none)
 			return Errc::ok;
-		m->publish(p);
+		WriteGuard faults{mmu_lock};
+		m->publish(p, faults.excl());
 		if (p.change() == Memslots::Change::move)
-			m->publish(p);
+			m->publish(p, faults.excl());
 		return Errc::ok;
 	}
 	Errc set(u32 slot, u64 gfn, u64 pages, u64 hva, u32 flags = 0)
@@ -46,7 +49,7 @@ struct Slots {
 	const Memslot *find(u64 gfn)
 	{
 		SrcuRead s{m->srcu()};
-		return Memslots::find(*m->current(s), hint, Gfn{gfn});
+		return Memslots::find(*m->current(Space::normal, s), hint, Gfn{gfn});
 	}
 };
 
@@ -130,7 +133,7 @@ TEST(Memslots, ReadersKeepWhatTheySee)
 	const auto waiting = hosted::deferred_pending();
 	{
 		SrcuRead r{s.m->srcu()};
-		const SlotSet *set = s.m->current(r);
+		const SlotSet *set = s.m->current(Space::normal, r);
 		const Memslot *old = set->find(Gfn{3});
 		ASSERT_EQ(s.set(0, 0, 0, 0), Errc::ok);
 		EXPECT_EQ(s.find(3), nullptr);
@@ -151,6 +154,31 @@ TEST(Memslots, AHintIsGoodForItsSetAlone)
 	hosted::run_deferred(); /* first is freed */
 	EXPECT_NE(s.find(3), nullptr);
 	EXPECT_NE(s.find(3)->log, nullptr);
+}
+
+/* A vCPU that goes from one space to another takes its hint along. */
+TEST(Memslots, NoTwoSetsOfAVmHaveTheSameGeneration)
+{
+	Slots s;
+	std::set<u64> seen;
+	const auto look = [&](Space space) {
+		SrcuRead r{s.m->srcu()};
+		const SlotSet &set = *s.m->current(space, r);
+		const Memslot *slot = Memslots::find(set, s.hint, Gfn{16});
+		EXPECT_EQ(slot ? slot->hva.raw() : 0, slot ? hva0 + (space == Space::smm ? 0x100000 : 0) : 0);
+		return set.generation;
+	};
+	seen.insert(look(Space::normal));
+	EXPECT_TRUE(seen.insert(look(Space::smm)).second);
+	for (u32 id = 0; id < 4; ++id)
+		for (Space space : every_space) {
+			kvm_userspace_memory_region r{.slot = id, .flags = 0, .guest_phys_addr = 0x10000 + id * u64{0x10000},
+						      .memory_size = 0x10000, .userspace_addr = hva0 + id * u64{0x10000}};
+			r.userspace_addr += space == Space::smm ? 0x100000 : 0;
+			EXPECT_EQ(s.set(r, Memslots::user_slots, space), Errc::ok) << "overlaps nothing of its own space";
+			EXPECT_TRUE(seen.insert(look(space)).second);
+			EXPECT_FALSE(seen.insert(look(space == Space::smm ? Space::normal : Space::smm)).second);
+		}
 }
 
 TEST(Memslots, AsManyAsKvmHas)
@@ -262,7 +290,7 @@ TEST(Memslots, AgreeWithANaiveModel)
 				ASSERT_EQ(s.m->pages(), total);
 			}
 			SrcuRead r{s.m->srcu()};
-			const SlotSet &set = *s.m->current(r);
+			const SlotSet &set = *s.m->current(Space::normal, r);
 			ASSERT_EQ(set.slots(), model.size());
 			for (u64 g = 0; g < space + 30; ++g) {
 				const Memslot *m = Memslots::find(set, s.hint, Gfn{g});

@@ -453,7 +453,7 @@ TEST_RUN(Log, IsTheVmmsDirtyLog)
 		V::log = {2 * page_size};
 		other = std::thread{[&] {
 			hosted::this_thread().cpu = 1;
-			got = -long(vm->memory.get_dirty_log(log));
+			got = -long(vm->memory.get_dirty_log(Space::normal, log));
 		}};
 		while (!hosted::interrupt_waits())
 			std::this_thread::yield();

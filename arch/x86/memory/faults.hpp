@@ -25,7 +25,7 @@ KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault(Vcpu &v, Gpa gpa, u32 
 		return {FaultKind::failed, Errc::nomem};
 
 	SrcuRead srcu{slots_.srcu()};
-	const SlotSet &set = *slots_.current(srcu);
+	const SlotSet &set = *slots_.current(v.space, srcu);
 	const Memslot *slot = Memslots::find(set, v.faults, gfn);
 	if (!slot || !v.root->tree.reaches(gfn)) [[unlikely]]
 		return fault_mmio(v, set, gfn);
@@ -58,7 +58,7 @@ KX_MEMORY AttemptResult Memory<F, Tlb, Words, Host>::attempt(Vcpu &v, const Slot
 	ReadGuard lock{mmu_lock_};
 	FaultAttempt<F, Words, Host> one{v.root->tree, invalidations_, host_};
 	const Backing b = backing(slot);
-	AttemptResult a{set.generation == generation_ ? Attempt::again : Attempt::busy};
+	AttemptResult a{slots_.is_current(v.space, set, lock.held()) ? Attempt::again : Attempt::busy};
 	/* Whoever wins the exchange we lose has changed what we look at: a few rounds, then the guest. */
 	for (unsigned rounds = 4; rounds-- && a.what == Attempt::again;)
 		a = one.run(b, gfn, want, held, sequence, v.tables, owed.debt(), lock.held());
@@ -110,7 +110,7 @@ KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault_mmio(Vcpu &v, const Sl
 	const Level empty = set.empty_level(gfn, caps_.top());
 	Batch owed = batch();
 	ReadGuard lock{mmu_lock_};
-	if (set.generation != generation_)
+	if (!slots_.is_current(v.space, set, lock.held()))
 		return {FaultKind::retry};
 	Install<F, Words> install{tree, v.tables, owed.debt(), lock.held()};
 	install.remember_mmio(gfn, empty, tree.find(gfn, lock.held()));
@@ -136,7 +136,7 @@ KX_MEMORY FastFault Memory<F, Tlb, Words, Host>::fast_fault(Vcpu &v, Gpa gpa, u3
 	if (!spot.value.is_writable()) {
 		if (!tree.grant_write(spot, rcu))
 			return FastFault::slow;
-		slots_.mark(rcu, v.faults, gfn);
+		slots_.mark(v.space, rcu, v.faults, gfn);
 	}
 	v.stats.faults_fast.count();
 	return FastFault::fixed;

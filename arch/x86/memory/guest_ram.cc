@@ -22,7 +22,7 @@ void GuestRam::written(Gpa p, size_t n)
 		return;
 	full_barrier();
 	for (Gfn g = p.frame(); g <= (p + (n - 1)).frame(); g = g + 1)
-		slots_.mark(srcu_, hint_, g);
+		slots_.mark(space_, srcu_, hint_, g);
 }
 
 Errc GuestRam::read(Gpa p, void *to, size_t n)

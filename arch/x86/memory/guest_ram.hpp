@@ -6,7 +6,8 @@
 namespace kx {
 
 /*
- * Guest-physical memory as the emulator, the page walker and ioctls reach it: by the VMM's own mapping.
+ * One space of guest-physical memory as the emulator, the page walker and ioctls reach it: by the VMM's own
+ * mapping.
  * An object is one SRCU read section: the slots stay while it lives, and a memslot ioctl that removes or
  * moves one does not return before it ends. Make one for a run of accesses, not for longer.
  *
@@ -16,13 +17,17 @@ namespace kx {
 class [[nodiscard]] GuestRam {
 	Memslots &slots_;
 	SlotHint &hint_;
+	const Space space_;
 	SrcuRead srcu_;
 
-	const Memslot *slot_of(Gfn g) { return Memslots::find(*slots_.current(srcu_), hint_, g); }
+	const Memslot *slot_of(Gfn g) { return Memslots::find(*slots_.current(space_, srcu_), hint_, g); }
 	void written(Gpa, size_t n);
 
 public:
-	GuestRam(Memslots &slots, SlotHint &hint) : slots_{slots}, hint_{hint}, srcu_{slots.srcu()} {}
+	GuestRam(Memslots &slots, Space space, SlotHint &hint)
+		: slots_{slots}, hint_{hint}, space_{space}, srcu_{slots.srcu()}
+	{
+	}
 
 	Errc read(Gpa, void *to, size_t n);
 	Errc write(Gpa, const void *from, size_t n);
@@ -36,7 +41,7 @@ public:
 	Backing backing(Gpa);
 	Result<Hva> hva(Gfn); /* Errc::fault when there is no slot */
 	/* Of the slots: while it is the same, so is every hva(). */
-	u64 generation() const { return slots_.current(srcu_)->generation; }
+	u64 generation() const { return slots_.current(space_, srcu_)->generation; }
 };
 static_assert(GuestMemory<GuestRam>);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The memory of a VM: its slots, its nested page tables, and what keeps both in step with the VMM's
- * address space. Tlb is the VM's: flush(GfnRange) returns when no vCPU translates by what was in the
+ * address space. There are several guest-physical spaces (Space), each with slots and roots of its own; what
+ * the host does concerns them all, an ioctl or a vCPU one. Tlb is the VM's: flush(GfnRange) returns when no vCPU translates by what was in the
  * tables before; it is called with and without mmu_lock held and must not sleep. Where CPUs log what they
  * write (MmuCaps::pml), drain_logs() returns when logged() was called for all that they noted before; it
  * may sleep. A vCPU's own thread drains at every exit.
@@ -9,9 +10,9 @@
  * Threads. fault() and fast_fault() run in vCPU threads, any number at once, under the shared mmu_lock
  * or no lock; set_region() and get_dirty_log() one at a time (slots mutex); notifier_*() from wherever
  * the host changes the VMM's mappings. Four rules tie them together:
- *  1. A change of slots moves generation_, zaps what it takes away, flushes, and publishes the new set, in
- *     this order in one exclusive mmu_lock section. A fault compares its set's generation under the shared
- *     lock. So nothing is mapped by a set that is gone; and as long as something is mapped, the slot that
+ *  1. A change of slots zaps what it takes away, flushes, and publishes the new set, in this order in one
+ *     exclusive mmu_lock section. A fault looks under the shared lock whether its set is still the one that is
+ *     published. So nothing is mapped by a set that is gone; and as long as something is mapped, the slot that
  *     an invalidation of the host looks for is there to be found.
  *  2. An invalidation is announced first, then zaps under the exclusive lock and flushes before it
  *     unlocks. A fault looks for announced ones under the shared lock, and reads the host's tables only
@@ -55,6 +56,7 @@ public:
 	struct Vcpu {
 		TableCache<4> tables;
 		SlotHint faults, ram; /* the latter for ram() */
+		Space space = Space::normal; /* the root's */
 		Root<F, Words> *root = nullptr;
 		VcpuMmuStats stats;
 	};
@@ -80,16 +82,17 @@ public:
 	FastFault fast_fault(Vcpu &v, Gpa gpa, u32 code) { return fast_fault(v, gpa, code, RcuRead{}); }
 
 	/* The vCPU's CPU set D for this page and noted it. */
-	void logged(Vcpu &v, Gfn g, const RcuRead &rcu) { slots_.mark(rcu, v.faults, g); }
+	void logged(Vcpu &v, Gfn g, const RcuRead &rcu) { slots_.mark(v.space, rcu, v.faults, g); }
 
 	/* --- ioctls */
-	/* KVM_SET_USER_MEMORY_REGION; ids: slots of the VMM, or also ours above them. */
-	Errc set_region(const kvm_userspace_memory_region &, unsigned ids = Memslots::user_slots);
-	Errc get_dirty_log(const kvm_dirty_log &);
+	/* KVM_SET_USER_MEMORY_REGION but for the space in the number of the slot; ids: slots of the VMM, or also
+	 * ours above them. */
+	Errc set_region(Space, const kvm_userspace_memory_region &, unsigned ids = Memslots::user_slots);
+	Errc get_dirty_log(Space, const kvm_dirty_log &);
 
 	/* --- guest memory from the outside */
-	Memslots &slots() { return slots_; }
-	GuestRam ram(Vcpu &v) { return GuestRam{slots_, v.ram}; }
+	/* As that vCPU sees it now. */
+	GuestRam ram(Vcpu &v) { return GuestRam{slots_, v.space, v.ram}; }
 	Errc read(Vcpu &v, Gpa p, void *to, size_t n) { return ram(v).read(p, to, n); }
 	Errc write(Vcpu &v, Gpa p, const void *from, size_t n) { return ram(v).write(p, from, n); }
 
@@ -105,28 +108,25 @@ public:
 private:
 	using Batch = FlushBatch<F, Tlb>;
 	static constexpr bool can_drain = F::has_pml && requires(Tlb &t) { t.drain_logs(); };
-	static constexpr unsigned max_roots = 2; /* one direct root an address space */
 
 	Tlb &tlb_;
 	const MmuCaps &caps_;
 	MmuStats stats_;
 	[[no_unique_address]] Host host_;
 	RwLock mmu_lock_{KX_LOCK_MMU};
-	u64 generation_ KX_GUARDED_BY(mmu_lock_) = 1; /* of the slots that faults may map */
 	Invalidations invalidations_;
 	Graveyard<F> graves_{caps_, stats_};
-	/* Filled in order, under mmu_lock; a root stays until teardown. */
-	Atomic<Root<F, Words> *> roots_[max_roots];
+	/* One direct root a space. Made under mmu_lock, and stays until teardown. */
+	PerSpace<Atomic<Root<F, Words> *>> roots_;
 	Memslots slots_;
 
 	Batch batch() { return Batch{tlb_, graves_, stats_}; }
-	template <class Fn> void for_roots(Fn f) const
+	/* Of that space: an entry of one means nothing in another's tables. */
+	template <class Fn> void for_roots(Space s, Fn f) const
 	{
-		for (auto &r : roots_)
-			if (Root<F, Words> *root = r.acquire())
-				f(*root);
+		if (Root<F, Words> *root = roots_[s].acquire())
+			f(*root);
 	}
-	Root<F, Words> *find_root(const PageRole &) const;
 	static Backing backing(const Memslot &s)
 	{
 		return {s.range(), s.hva, s.congruent, s.log != nullptr, s.readonly};
@@ -136,10 +136,10 @@ private:
 	AttemptResult attempt(Vcpu &, const SlotSet &, const Memslot &, Gfn, Access, const HostPage *, u64 sequence);
 	FaultOutcome count_mapped(Vcpu &, const AttemptResult &);
 
-	void zap_host_range(const SlotSet &, Hva start, Hva end);
+	void zap_host_range(Space, const SlotSet &, Hva start, Hva end);
 	void change_slots(Memslots::Plan &, GfnRange gone) KX_REQUIRES(slots_.mutex());
-	void protect(const Memslot &);
-	void promote(const Memslot &);
+	void protect(Space, const Memslot &);
+	void promote(Space, const Memslot &);
 };
 
 }

@@ -33,7 +33,7 @@ bool well_formed(const kvm_userspace_memory_region &r, unsigned ids)
 
 Memslots::Plan::Plan(Plan &&o) noexcept
 	: next_{o.next_}, then_{o.then_}, now_{kx::move(o.now_)}, log_{kx::move(o.log_)}, old_{o.old_}, base_{o.base_},
-	  change_{o.change_}
+	  change_{o.change_}, space_{o.space_}
 {
 	o.next_ = o.then_ = nullptr;
 }
@@ -48,33 +48,41 @@ Memslots::Plan::~Plan()
 
 Errc Memslots::init()
 {
-	SlotSet *s = SlotSet::make(0);
-	if (!s)
-		return Errc::nomem;
-	s->generation = 1;
-	if (srcu_.init() != Errc::ok) {
-		kx_free(s);
-		return Errc::nomem;
+	KX_CHECK(srcu_.init());
+	srcu_made_ = true;
+	for (Space space : every_space) {
+		set_[space] = SlotSet::make(0);
+		if (!set_[space])
+			return Errc::nomem;
+		set_[space]->generation = ++generation_;
 	}
-	set_ = s;
 	return Errc::ok;
+}
+
+SlotSet *Memslots::counted(SlotSet *made)
+{
+	if (made)
+		made->generation = ++generation_;
+	return made;
 }
 
 Memslots::~Memslots()
 {
-	if (!set_)
-		return; /* init() failed or was not tried */
-	srcu_.destroy();
-	for (u32 i = 0; i < set_->chunks; ++i) {
-		SlotChunk *c = set_->ref[i].chunk;
-		for (u32 k = 0; k < c->n; ++k) {
-			free_log(c->slot[k]->log);
-			kx_free(const_cast<Memslot *>(c->slot[k]));
+	if (srcu_made_)
+		srcu_.destroy();
+	for (Space space : every_space) {
+		SlotSet *const set = set_[space]; /* none: init() failed or was not tried */
+		for (u32 i = 0; set && i < set->chunks; ++i) {
+			SlotChunk *c = set->ref[i].chunk;
+			for (u32 k = 0; k < c->n; ++k) {
+				free_log(c->slot[k]->log);
+				kx_free(const_cast<Memslot *>(c->slot[k]));
+			}
+			kx_free(c);
+			kx_cond_resched();
 		}
-		kx_free(c);
-		kx_cond_resched();
+		kx_free(set);
 	}
-	kx_free(set_);
 }
 
 const Memslot *Memslots::find_slow(const SlotSet &set, SlotHint &hint, Gfn g)
@@ -85,21 +93,24 @@ const Memslot *Memslots::find_slow(const SlotSet &set, SlotHint &hint, Gfn g)
 	return s;
 }
 
-Result<Memslots::Plan> Memslots::plan(const kvm_userspace_memory_region &r, unsigned ids, const MmuCaps &caps)
+Result<Memslots::Plan> Memslots::plan(Space space, const kvm_userspace_memory_region &r, unsigned ids,
+				      const MmuCaps &caps)
 {
 	if (!well_formed(r, ids))
 		return Errc::inval;
 	const unsigned id = r.slot;
-	Memslot *const old = by_id(id);
+	Memslot *const old = by_id(space, id);
+	const SlotSet *const set = set_[space];
 	Plan p;
-	p.base_ = set_;
+	p.space_ = space;
+	p.base_ = set;
 	p.old_ = old;
 
 	if (!r.memory_size) {
 		if (!old)
 			return Errc::inval;
 		p.change_ = Change::remove;
-		p.next_ = set_->without(*old);
+		p.next_ = counted(set->without(*old));
 		if (!p.next_)
 			return Errc::nomem;
 		return p;
@@ -120,7 +131,7 @@ Result<Memslots::Plan> Memslots::plan(const kvm_userspace_memory_region &r, unsi
 			return p;
 	}
 	if (p.change_ != Change::flags) {
-		if (set_->overlaps({base, base + pages}, old))
+		if (set->overlaps({base, base + pages}, old))
 			return Errc::exist;
 		if (caps.end_gfn() < base + pages)
 			return Errc::inval;
@@ -140,30 +151,30 @@ Result<Memslots::Plan> Memslots::plan(const kvm_userspace_memory_region &r, unsi
 
 	switch (p.change_) {
 	case Change::create: {
-		Page<IdPage> &page = ids_[id / ids_per_page];
+		Page<IdPage> &page = ids_[space].page[id / ids_per_page];
 		if (!page)
 			page = KX_TRY(Page<IdPage>::make());
-		p.next_ = set_->with(&now);
+		p.next_ = counted(set->with(&now));
 		break;
 	}
 	case Change::move:
-		p.next_ = set_->without(*old);
+		p.next_ = counted(set->without(*old));
 		if (!p.next_)
 			return Errc::nomem;
-		p.then_ = p.next_->with(&now);
+		p.then_ = counted(p.next_->with(&now));
 		if (!p.then_)
 			return Errc::nomem;
 		break;
-	default: p.next_ = set_->with_instead(*old, &now); break;
+	default: p.next_ = counted(set->with_instead(*old, &now)); break;
 	}
 	if (!p.next_)
 		return Errc::nomem;
 	return p;
 }
 
-void Memslots::publish(Plan &p)
+void Memslots::publish(Plan &p, Exclusive)
 {
-	SlotSet *const was = set_, *const next = p.next_;
+	SlotSet *const was = set_[p.space_], *const next = p.next_;
 	const bool last = !p.then_;
 	Memslot *const old = p.old_;
 	p.base_ = p.next_;
@@ -179,13 +190,13 @@ void Memslots::publish(Plan &p)
 	if (p.change_ == Change::create)
 		pages_ += p.now_->pages;
 	if (old)
-		ids_[old->id / ids_per_page]->slot[old->id % ids_per_page] = nullptr;
+		place(p.space_, old->id) = nullptr;
 	if (last && p.now_) {
 		Memslot *now = p.now_.release();
 		p.log_.release();
-		ids_[now->id / ids_per_page]->slot[now->id % ids_per_page] = now;
+		place(p.space_, now->id) = now;
 	}
-	__atomic_store_n(&set_, next, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&set_[p.space_], next, __ATOMIC_SEQ_CST);
 	retire(was, *next, old, log);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <linux/kvm.h>
 #include "arch/x86/mmu/caps.hpp"
+#include "arch/x86/mmu/space.hpp"
 #include "cxxrt/lock.hpp"
 #include "cxxrt/rcu.hpp"
 #include "slot_set.hpp"
@@ -15,9 +16,11 @@ struct SlotHint {
 };
 
 /*
- * The memslots of a VM. Readers follow an immutable SlotSet inside an SRCU read section (or, for the
- * lock-free fault, an RCU one: a set is freed after both). Writers hold mutex(), plan a change, which
- * allocates everything it will need, and publish it; what a change means for the tables is Memory's.
+ * The memslots of a VM, in all its address spaces. Readers follow an immutable SlotSet of one space inside an
+ * SRCU read section (or, for the lock-free fault, an RCU one: a set is freed after both). Writers hold
+ * mutex(), plan a change of one space, which allocates everything it will need, and publish it; what a change
+ * means for the tables is Memory's. Sets are counted over all spaces: what was remembered of one (SlotHint,
+ * FetchMemo) is never taken for another's.
  */
 class Memslots {
 public:
@@ -34,6 +37,7 @@ public:
 		Memslot *old_ = nullptr;
 		const SlotSet *base_ = nullptr;
 		Change change_ = Change::none;
+		Space space_ = Space::normal;
 
 	public:
 		Plan() = default;
@@ -42,22 +46,29 @@ public:
 		Change change() const { return change_; }
 		const Memslot *old() const { return old_; }
 		const Memslot *now() const { return now_.get(); } /* until published */
-		u64 generation() const { return next_->generation; }
+		Space space() const { return space_; }
 	};
 
 private:
 	Mutex mutex_{KX_LOCK_SLOTS};
 	Srcu srcu_;
-	SlotSet *set_ = nullptr; /* published */
+	bool srcu_made_ = false;
+	PerSpace<SlotSet *> set_; /* published */
+	u64 generation_ = 0;	  /* of the set made last, by mutex_ */
 	static constexpr unsigned ids_per_page = page_size / sizeof(void *), id_pages = (all_slots + 1) / ids_per_page;
 	struct IdPage {
 		Memslot *slot[ids_per_page];
 	};
-	Page<IdPage> ids_[id_pages];
+	struct Ids {
+		Page<IdPage> page[id_pages];
+	};
+	PerSpace<Ids> ids_;
 	u64 pages_ = 0; /* of all slots */
 
 	static const Memslot *find_slow(const SlotSet &, SlotHint &, Gfn);
-	SlotSet *load() const { return __atomic_load_n(&set_, __ATOMIC_ACQUIRE); }
+	SlotSet *load(Space s) const { return __atomic_load_n(&set_[s], __ATOMIC_ACQUIRE); }
+	SlotSet *counted(SlotSet *) KX_REQUIRES(mutex_);
+	Memslot *&place(Space s, unsigned id) { return ids_[s].page[id / ids_per_page]->slot[id % ids_per_page]; }
 	void retire(SlotSet *, const SlotSet &next, const Memslot *, DirtyLog *);
 
 public:
@@ -70,8 +81,10 @@ public:
 	Srcu &srcu() { return srcu_; }
 
 	/* Readers. */
-	const SlotSet *current(const SrcuRead &) const { return load(); }
-	const SlotSet *current(const RcuRead &) const { return load(); }
+	const SlotSet *current(Space s, const SrcuRead &) const { return load(s); }
+	const SlotSet *current(Space s, const RcuRead &) const { return load(s); }
+	/* Whoever publishes holds mmu_lock exclusively: while it is held at all the answer stays the same. */
+	bool is_current(Space s, const SlotSet &set, Shared) const { return load(s) == &set; }
 	static const Memslot *find(const SlotSet &set, SlotHint &hint, Gfn g)
 	{
 		if (hint.generation == set.generation && hint.slot->has(g)) [[likely]]
@@ -81,21 +94,23 @@ public:
 	/* Marks g in the log its slot has now. The store or the entry this is about was made before, with a
 	 * full barrier since: a log that is not seen here was not there yet when the page was written, and
 	 * what is there when it appears is protected then. */
-	template <class Section> void mark(const Section &s, SlotHint &hint, Gfn g) const
+	template <class Section> void mark(Space space, const Section &s, SlotHint &hint, Gfn g) const
 	{
-		if (const Memslot *slot = find(*current(s), hint, g))
+		if (const Memslot *slot = find(*current(space, s), hint, g))
 			slot->mark(g);
 	}
 
 	/* Writers. */
-	Result<Plan> plan(const kvm_userspace_memory_region &, unsigned ids, const MmuCaps &) KX_REQUIRES(mutex_);
-	/* The next step of a plan becomes what readers see. What it replaces is freed when they are gone. */
-	void publish(Plan &) KX_REQUIRES(mutex_);
+	Result<Plan> plan(Space, const kvm_userspace_memory_region &, unsigned ids, const MmuCaps &)
+		KX_REQUIRES(mutex_);
+	/* The next step of a plan becomes what readers see; no fault is mapping by what was before. What it
+	 * replaces is freed when its readers are gone. */
+	void publish(Plan &, Exclusive) KX_REQUIRES(mutex_);
 	/* Waits for readers of what was published before. */
 	void drain() KX_REQUIRES(mutex_) { srcu_.synchronize(); }
-	Memslot *by_id(unsigned id) const KX_REQUIRES(mutex_)
+	Memslot *by_id(Space s, unsigned id) const KX_REQUIRES(mutex_)
 	{
-		const auto &page = ids_[id / ids_per_page];
+		const auto &page = ids_[s].page[id / ids_per_page];
 		return page ? page->slot[id % ids_per_page] : nullptr;
 	}
 	u64 pages() const KX_REQUIRES(mutex_) { return pages_; }

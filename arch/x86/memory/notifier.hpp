@@ -6,12 +6,12 @@
 namespace kx {
 
 /* Under the lock until the flush is paid: see FlushBatch. */
-KX_MEMORY void Memory<F, Tlb, Words, Host>::zap_host_range(const SlotSet &set, Hva start, Hva end)
+KX_MEMORY void Memory<F, Tlb, Words, Host>::zap_host_range(Space space, const SlotSet &set, Hva start, Hva end)
 {
 	WriteGuard lock{mmu_lock_};
 	Batch owed = batch();
 	set.for_hva(start, end, [&](const Memslot &, GfnRange r) {
-		for_roots([&](Root<F, Words> &root) { zap(root.tree, r, owed.debt(), lock.excl()); });
+		for_roots(space, [&](Root<F, Words> &root) { zap(root.tree, r, owed.debt(), lock.excl()); });
 	});
 }
 
@@ -20,28 +20,36 @@ KX_MEMORY void Memory<F, Tlb, Words, Host>::notifier_start(Hva start, Hva end)
 	stats_.invalidations.count();
 	invalidations_.announce(start, end);
 	RcuRead rcu;
-	const SlotSet &set = *slots_.current(rcu);
-	bool concerned = false;
-	set.for_hva(start, end, [&](const Memslot &, GfnRange) { concerned = true; });
-	if (!concerned)
-		return; /* a slot that comes from now on finds the announcement */
-	stats_.invalidations_hit.count();
-	zap_host_range(set, start, end);
+	bool hit = false;
+	for (Space space : every_space) {
+		const SlotSet &set = *slots_.current(space, rcu);
+		bool concerned = false;
+		set.for_hva(start, end, [&](const Memslot &, GfnRange) { concerned = true; });
+		if (concerned) /* not: a slot that comes from now on finds the announcement */
+			zap_host_range(space, set, start, end);
+		hit |= concerned;
+	}
+	if (hit)
+		stats_.invalidations_hit.count();
 }
 
 KX_MEMORY bool Memory<F, Tlb, Words, Host>::notifier_age(Hva start, Hva end, Ageing how)
 {
 	RcuRead rcu;
-	const SlotSet &set = *slots_.current(rcu);
-	bool young = false;
-	set.for_hva(start, end, [&](const Memslot &, GfnRange r) {
-		for_roots([&](Root<F, Words> &root) {
-			young |= caps_.ad_bits ? age(root.tree, r, how, rcu) : any_mapped(root.tree, r, rcu);
+	bool any = false;
+	for (Space space : every_space) {
+		const SlotSet &set = *slots_.current(space, rcu);
+		bool young = false;
+		set.for_hva(start, end, [&](const Memslot &, GfnRange r) {
+			for_roots(space, [&](Root<F, Words> &root) {
+				young |= caps_.ad_bits ? age(root.tree, r, how, rcu) : any_mapped(root.tree, r, rcu);
+			});
 		});
-	});
-	if (!caps_.ad_bits && young && how == Ageing::clear)
-		zap_host_range(set, start, end);
-	return young;
+		if (!caps_.ad_bits && young && how == Ageing::clear)
+			zap_host_range(space, set, start, end);
+		any |= young;
+	}
+	return any;
 }
 
 /* The mm is going and its pages with it: whatever the slots say. */
@@ -49,9 +57,10 @@ KX_MEMORY void Memory<F, Tlb, Words, Host>::notifier_gone()
 {
 	WriteGuard lock{mmu_lock_};
 	Batch owed = batch();
-	for_roots([&](Root<F, Words> &root) {
-		zap(root.tree, {Gfn{0}, Gfn{caps_.reach()}}, owed.debt(), lock.excl());
-	});
+	for (Space space : every_space)
+		for_roots(space, [&](Root<F, Words> &root) {
+			zap(root.tree, {Gfn{0}, Gfn{caps_.reach()}}, owed.debt(), lock.excl());
+		});
 }
 
 }

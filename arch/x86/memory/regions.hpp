@@ -13,16 +13,16 @@ KX_MEMORY void Memory<F, Tlb, Words, Host>::change_slots(Memslots::Plan &plan, G
 {
 	WriteGuard lock{mmu_lock_};
 	Batch owed = batch();
-	generation_ = plan.generation();
-	for_roots([&](Root<F, Words> &root) { zap(root.tree, gone, owed.debt(), lock.excl()); });
+	for_roots(plan.space(), [&](Root<F, Words> &root) { zap(root.tree, gone, owed.debt(), lock.excl()); });
 	owed.settle();
-	slots_.publish(plan);
+	slots_.publish(plan, lock.excl());
 }
 
-KX_MEMORY Errc Memory<F, Tlb, Words, Host>::set_region(const kvm_userspace_memory_region &r, unsigned ids)
+KX_MEMORY Errc Memory<F, Tlb, Words, Host>::set_region(Space space, const kvm_userspace_memory_region &r,
+						     unsigned ids)
 {
 	Guard mutex{slots_.mutex()};
-	Memslots::Plan plan = KX_TRY(slots_.plan(r, ids, caps_));
+	Memslots::Plan plan = KX_TRY(slots_.plan(space, r, ids, caps_));
 	const Memslot *const now = plan.now();
 	const GfnRange nothing{Gfn{0}, Gfn{0}};
 	const bool logged = plan.old() && plan.old()->log;
@@ -46,9 +46,9 @@ KX_MEMORY Errc Memory<F, Tlb, Words, Host>::set_region(const kvm_userspace_memor
 		if (now->readonly)
 			break; /* never writable, nothing to log */
 		if (logged)
-			promote(*now);
+			promote(space, *now);
 		else
-			protect(*now);
+			protect(space, *now);
 		break;
 	}
 	return Errc::ok;
@@ -56,11 +56,11 @@ KX_MEMORY Errc Memory<F, Tlb, Words, Host>::set_region(const kvm_userspace_memor
 
 /* From now on every write to the slot is to be noticed. Faults that map by the new set see to their own
  * page; what was mapped before is protected here. */
-KX_MEMORY void Memory<F, Tlb, Words, Host>::protect(const Memslot &slot)
+KX_MEMORY void Memory<F, Tlb, Words, Host>::protect(Space space, const Memslot &slot)
 {
 	TableCache<32> cache;
 	Batch owed = batch();
-	for_roots([&](Root<F, Words> &root) {
+	for_roots(space, [&](Root<F, Words> &root) {
 		GfnRange left = root.tree.clamp(slot.range());
 		Splitting how = Splitting::eager;
 		while (!left.empty()) {
@@ -79,10 +79,10 @@ KX_MEMORY void Memory<F, Tlb, Words, Host>::protect(const Memslot &slot)
 	});
 }
 
-KX_MEMORY void Memory<F, Tlb, Words, Host>::promote(const Memslot &slot)
+KX_MEMORY void Memory<F, Tlb, Words, Host>::promote(Space space, const Memslot &slot)
 {
 	const Backing b = backing(slot);
-	for_roots([&](Root<F, Words> &root) {
+	for_roots(space, [&](Root<F, Words> &root) {
 		for (Gfn at = b.range.begin; at < root.tree.clamp(b.range).end;) {
 			{
 				Batch owed = batch();
@@ -106,12 +106,12 @@ KX_MEMORY void Memory<F, Tlb, Words, Host>::promote(const Memslot &slot)
  * Once is enough: what they log from now on waits in their buffers and is marked later, for the next
  * reader, whether D was taken away from the page meanwhile or not.
  */
-KX_MEMORY Errc Memory<F, Tlb, Words, Host>::get_dirty_log(const kvm_dirty_log &request)
+KX_MEMORY Errc Memory<F, Tlb, Words, Host>::get_dirty_log(Space space, const kvm_dirty_log &request)
 {
-	if (request.slot >= Memslots::user_slots) /* also any other address space */
+	if (request.slot >= Memslots::user_slots) /* also those of another space: whoever takes it out of the number says which */
 		return Errc::inval;
 	Guard mutex{slots_.mutex()};
-	const Memslot *slot = slots_.by_id(request.slot);
+	const Memslot *slot = slots_.by_id(space, request.slot);
 	if (!slot || !slot->log)
 		return Errc::noent;
 	if constexpr (can_drain)
@@ -131,7 +131,7 @@ KX_MEMORY Errc Memory<F, Tlb, Words, Host>::get_dirty_log(const kvm_dirty_log &r
 					some -= taken[i] && some >= 64 ? 64 : 1;
 					if (!taken[i])
 						continue;
-					for_roots([&](Root<F, Words> &root) {
+					for_roots(space, [&](Root<F, Words> &root) {
 						protect_pages(root.tree, slot->base + i * 64, taken[i],
 								    owed.debt(), lock.held());
 					});

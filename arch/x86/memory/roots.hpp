@@ -5,13 +5,6 @@
 
 namespace kx {
 
-KX_MEMORY Root<F, Words> *Memory<F, Tlb, Words, Host>::find_root(const PageRole &role) const
-{
-	Root<F, Words> *found = nullptr;
-	for_roots([&](Root<F, Words> &r) { found = r.role == role ? &r : found; });
-	return found;
-}
-
 /* Law 4: the current root first, then one that stands already, and only then a new one. */
 KX_MEMORY Result<Hpa> Memory<F, Tlb, Words, Host>::load_root(Vcpu &v, const GuestRole &guest)
 {
@@ -19,7 +12,9 @@ KX_MEMORY Result<Hpa> Memory<F, Tlb, Words, Host>::load_root(Vcpu &v, const Gues
 	if (v.root && v.root->role == role)
 		return phys_of(v.root->tree.root());
 
-	Root<F, Words> *root = find_root(role);
+	/* A direct root's role says its space and nothing else that could differ. */
+	Atomic<Root<F, Words> *> &place = roots_[role.space];
+	Root<F, Words> *root = place.acquire();
 	if (!root) {
 		TableCache<1> table;
 		KX_CHECK(table.top_up());
@@ -31,19 +26,18 @@ KX_MEMORY Result<Hpa> Memory<F, Tlb, Words, Host>::load_root(Vcpu &v, const Gues
 		}
 		Owned<Root<F, Words>> fresh = kx::move(made).take();
 		WriteGuard lock{mmu_lock_};
-		root = find_root(role);
-		for (auto &place : roots_) {
-			if (root || place.relaxed())
-				continue;
+		root = place.relaxed();
+		if (!root) {
 			root = fresh.release();
 			place.release(root);
 			stats_.roots_built.count();
 			stats_.tables_linked.count();
-		}
-		if (fresh)
+		} else {
 			table.give_back(page); /* somebody was faster */
+		}
 	}
 	v.root = root;
+	v.space = role.space;
 	v.stats.root_loads.count();
 	return phys_of(root->tree.root());
 }
@@ -57,8 +51,8 @@ KX_MEMORY void Memory<F, Tlb, Words, Host>::detach(Vcpu &v)
 KX_MEMORY void Memory<F, Tlb, Words, Host>::teardown(void (*done)(void *), void *arg)
 {
 	DeadTables dead;
-	for (auto &place : roots_)
-		if (Owned<Root<F, Words>> root{place.exchange(nullptr)})
+	for (Space space : every_space)
+		if (Owned<Root<F, Words>> root{roots_[space].exchange(nullptr)})
 			dead.push(root->tree.root(), caps_.top());
 	graves_.bury(dead);
 	graves_.close(done, arg);

@@ -122,7 +122,6 @@ SlotSet *replaced(const SlotSet &from, u32 at, Pair p)
 		p.free();
 		return nullptr;
 	}
-	s->generation = from.generation + 1;
 	u32 k = 0;
 	for (u32 i = 0; i < at; ++i)
 		s->ref[k++] = from.ref[i];

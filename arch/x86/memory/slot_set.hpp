@@ -28,7 +28,7 @@ struct SlotSet {
 		u64 base; /* of the chunk's first slot */
 		SlotChunk *chunk;
 	};
-	u64 generation = 0;
+	u64 generation = 0; /* no two sets of a VM have the same */
 	u32 chunks = 0;
 
 	/* For whoever frees this set once its successor is published. */
@@ -84,7 +84,7 @@ struct SlotSet {
 	bool overlaps(GfnRange r, const Memslot *but) const;
 	u32 slots() const;
 
-	/* New sets, not yet published; nullptr when there is no memory. */
+	/* New sets, not yet published and of no generation; nullptr when there is no memory. */
 	SlotSet *with(const Memslot *added) const;
 	SlotSet *without(const Memslot &removed) const;
 	SlotSet *with_instead(const Memslot &old, const Memslot *now) const;

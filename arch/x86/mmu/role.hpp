@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "caps.hpp"
+#include "space.hpp"
 
 namespace kx {
 
@@ -17,6 +18,7 @@ struct GuestRole {
 	bool write_protect : 1 = false;			/* CR0.WP */
 	bool smep : 1 = false, smap : 1 = false, pke : 1 = false;
 	bool smm : 1 = false, guest_mode : 1 = false; /* which address space; running a nested guest */
+	constexpr Space space() const { return smm ? Space::smm : Space::normal; }
 	constexpr bool operator==(const GuestRole &) const = default;
 };
 
@@ -35,7 +37,7 @@ struct PageRole {
 	Level level = Level::top4;
 	Access access = Access::all;
 	u8 quadrant = 0;	/* of a 32-bit guest's table: which half or quarter */
-	u8 space = 0;		/* address space: 1 is SMM's */
+	Space space = Space::normal;
 	bool direct : 1 = true, gpte32 : 1 = false, guest_mode : 1 = false;
 	bool nx : 1 = false, write_protect : 1 = false, smep_no_wp : 1 = false, smap_no_wp : 1 = false;
 	constexpr bool operator==(const PageRole &) const = default;
@@ -44,7 +46,7 @@ struct PageRole {
 /* Under TDP the tables map guest-physical addresses: nothing of the guest's own paging reaches them. */
 constexpr PageRole tdp_role(const GuestRole &g, const MmuCaps &c)
 {
-	return {.level = c.top(), .space = u8(g.smm), .direct = true};
+	return {.level = c.top(), .space = g.space(), .direct = true};
 }
 
 /* A shadow root. With CR0.WP set, SMEP and SMAP change no entry. */
@@ -54,7 +56,7 @@ constexpr PageRole shadow_role(const GuestRole &g)
 	return {.level = p == GuestPaging::level5 ? Level::top5 : p == GuestPaging::level4 ? Level::top4 : Level::huge,
 		.access = Access::all,
 		.quadrant = 0,
-		.space = u8(g.smm),
+		.space = g.space(),
 		.direct = !g.paging,
 		.gpte32 = p == GuestPaging::legacy32,
 		.guest_mode = g.guest_mode,

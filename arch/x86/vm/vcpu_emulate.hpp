@@ -19,7 +19,7 @@ template <Vendor V> class VcpuMachine {
 	GuestRam &ram()
 	{
 		if (!reading_) {
-			::new (&ram_) GuestRam{v_.vm.memory.slots(), v_.mmu.ram};
+			::new (&ram_) GuestRam(v_.vm.memory.ram(v_.mmu));
 			reading_ = true;
 		}
 		return ram_;

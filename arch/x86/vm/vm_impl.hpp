@@ -73,7 +73,8 @@ template <Vendor V> Result<int> Vm<V>::create_vcpu(unsigned long n)
 
 template <Vendor V> Errc Vm<V>::set_region(unsigned long arg)
 {
-	return memory.set_region(KX_TRY(from_user<kvm_userspace_memory_region>(arg)));
+	/* One space: its number in the upper half of the slot is refused with the rest. */
+	return memory.set_region(Space::normal, KX_TRY(from_user<kvm_userspace_memory_region>(arg)));
 }
 
 template <Vendor V> Errc Vm<V>::get_dirty_log(unsigned long arg)
@@ -81,7 +82,7 @@ template <Vendor V> Errc Vm<V>::get_dirty_log(unsigned long arg)
 	auto log = KX_TRY(from_user<kvm_dirty_log>(arg));
 	if (kx_in_compat()) /* the pointer is half the field, and the rest anything */
 		log.padding2 = u32(log.padding2);
-	return memory.get_dirty_log(log);
+	return memory.get_dirty_log(Space::normal, log);
 }
 
 template <Vendor V> long Vm<V>::ioctl(unsigned cmd, unsigned long arg)
