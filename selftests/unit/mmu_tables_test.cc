@@ -43,14 +43,15 @@ template <class F> struct Tables {
 	RwLock lock{KX_LOCK_MMU};
 	Graveyard<F> graves{caps, stats};
 	u64 *root = table_page_alloc();
-	Tree tree{caps, root};
+	Tree tree;
 	TableCache<4> cache;
 
-	explicit Tables(MmuCaps c = {}) : caps{c} {}
+	explicit Tables(MmuCaps c = {}) : Tables{c, c.top()} {}
+	Tables(MmuCaps c, Level top) : caps{c}, tree{caps, top, root} {}
 	~Tables()
 	{
 		DeadTables dead;
-		dead.push(root, caps.top());
+		dead.push(root, tree.top());
 		graves.bury(dead);
 		bool done = false;
 		graves.close([](void *d) { *static_cast<bool *>(d) = true; }, &done);
@@ -87,7 +88,7 @@ template <class F> struct Tables {
 	std::map<u64, Leaf> leaves(u64 begin = 0, u64 end = ~u64{0})
 	{
 		std::map<u64, Leaf> out;
-		for (Cursor<F, PlainWords> c{caps, root, {Gfn{begin}, Gfn{end}}}; !c.done(); c.next())
+		for (Cursor<F, PlainWords> c{tree, {Gfn{begin}, Gfn{end}}}; !c.done(); c.next())
 			if (const auto e = c.get(); e.is_leaf(c.level())) {
 				EXPECT_FALSE(out.count(c.entry_gfn().raw())) << "visited twice";
 				out[c.entry_gfn().raw()] = {e.pfn(caps).raw(), e.is_writable(), c.level()};
@@ -121,6 +122,30 @@ TYPED_TEST(TablesOf, TheCursorVisitsEveryLeafOnceInOrder)
 	EXPECT_EQ(t.leaves(511, 513).size(), 2u);
 	EXPECT_EQ(t.leaves(513, 1000).size(), 0u);
 	EXPECT_EQ(t.leaves(5, 5).size(), 0u);
+}
+
+/* As a shadow of a guest's tables is; the machine's own trees beside it have another height. */
+TYPED_TEST(TablesOf, ATreeIsAsHighAsItWasMade)
+{
+	MmuCaps five;
+	five.levels = 5;
+	for (Level top : {Level::huge, Level::top4, Level::top5}) {
+		Tables<TypeParam> t{five, top};
+		const u64 end = reach_of(top);
+		EXPECT_EQ(t.tree.tables_for_fault(), unsigned(top));
+		EXPECT_TRUE(t.tree.reaches(Gfn{end - 1}));
+		EXPECT_FALSE(t.tree.reaches(Gfn{end}));
+		EXPECT_EQ(t.tree.clamp({Gfn{5}, Gfn{~u64{0}}}), (GfnRange{Gfn{5}, Gfn{end}}));
+		const auto pages = hosted::live_pages();
+		EXPECT_EQ(t.map(end - 1, 7, Level::page, rw), Installed::mapped);
+		EXPECT_EQ(hosted::live_pages(), pages + s64(top));
+		EXPECT_TRUE(t.cache.empty()) << "as many as one fault can need";
+		EXPECT_EQ(t.map(0, 8, Level::page, rw), Installed::mapped);
+		EXPECT_EQ(t.leaves(), (std::map<u64, Leaf>{{0, {8, true, Level::page}}, {end - 1, {7, true, Level::page}}}));
+		t.zap_range(1, ~u64{0});
+		EXPECT_EQ(t.leaves().size(), 1u);
+		EXPECT_TRUE(t.tlb.covered(end - 1));
+	}
 }
 
 /* Tables that one attempt linked can be cut off before the next. */

@@ -374,7 +374,7 @@ public:
 	u64 table_pages()
 	{
 		u64 n = 1;
-		for (Cursor<F, PlainWords> c{caps, tree().root(), {Gfn{0}, Gfn{caps.reach()}}}; !c.done(); c.next())
+		for (Cursor<F, Words> c{tree(), tree().all()}; !c.done(); c.next())
 			n += c.get().is_table(c.level());
 		return n;
 	}

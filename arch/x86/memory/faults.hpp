@@ -107,7 +107,7 @@ KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault_mmio(Vcpu &v, const Sl
 	const Tree &tree = v.root->tree;
 	if (!tree.reaches(gfn))
 		return {FaultKind::mmio};
-	const Level empty = set.empty_level(gfn, caps_.top());
+	const Level empty = set.empty_level(gfn, tree.top());
 	Batch owed = batch();
 	ReadGuard lock{mmu_lock_};
 	if (!slots_.is_current(v.space, set, lock.held()))

@@ -59,7 +59,7 @@ KX_MEMORY void Memory<F, Tlb, Words, Host>::notifier_gone()
 	Batch owed = batch();
 	for (Space space : every_space)
 		for_roots(space, [&](Root<F, Words> &root) {
-			zap(root.tree, {Gfn{0}, Gfn{caps_.reach()}}, owed.debt(), lock.excl());
+			zap(root.tree, root.tree.all(), owed.debt(), lock.excl());
 		});
 }
 

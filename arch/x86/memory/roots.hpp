@@ -53,7 +53,7 @@ KX_MEMORY void Memory<F, Tlb, Words, Host>::teardown(void (*done)(void *), void 
 	DeadTables dead;
 	for (Space space : every_space)
 		if (Owned<Root<F, Words>> root{roots_[space].exchange(nullptr)})
-			dead.push(root->tree.root(), caps_.top());
+			dead.push(root->tree.root(), root->tree.top());
 	graves_.bury(dead);
 	graves_.close(done, arg);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
 #include "cursor.hpp"
-#include "direct.hpp"
 
 namespace kx {
 
@@ -12,7 +11,7 @@ template <TableFormat F, TableWords Words>
 bool age(const Direct<F, Words> &tree, GfnRange r, Ageing how, const RcuRead &rcu)
 {
 	bool young = false;
-	for (Cursor<F, Words> c{tree.caps(), tree.root(), r}; !c.done(); c.next()) {
+	for (Cursor<F, Words> c{tree, r}; !c.done(); c.next()) {
 		const Spot<F, Words> s = c.spot();
 		if (!s.value.is_leaf(s.level) || !s.value.is_accessed())
 			continue;
@@ -28,7 +27,7 @@ bool age(const Direct<F, Words> &tree, GfnRange r, Ageing how, const RcuRead &rc
  * young with it there; who ages clears by unmapping, so each stays young only as long as it comes back. */
 template <TableFormat F, TableWords Words> bool any_mapped(const Direct<F, Words> &tree, GfnRange r, const RcuRead &)
 {
-	for (Cursor<F, Words> c{tree.caps(), tree.root(), r}; !c.done(); c.next())
+	for (Cursor<F, Words> c{tree, r}; !c.done(); c.next())
 		if (c.get().is_leaf(c.level()))
 			return true;
 	return false;

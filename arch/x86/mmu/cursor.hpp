@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #pragma once
-#include "spot.hpp"
-#include "cxxrt/alloc.hpp"
+#include "direct.hpp"
 
 namespace kx {
 
-/* Pre-order walk of a range from a root. It stands on one entry at a time: down() enters the table it
+/* Pre-order walk of a range of a tree. It stands on one entry at a time: down() enters the table it
  * found there, over() goes to what follows. Whoever holds it keeps the tables from being freed. */
 template <TableFormat F, TableWords Words> class Cursor {
-	const MmuCaps &caps_;
+	const Direct<F, Words> &tree_;
 	u64 *path_[5];
 	Gfn at_, end_;
 	Level level_;
 
 public:
-	Cursor(const MmuCaps &caps, u64 *root, GfnRange r) : caps_{caps}, at_{r.begin}, end_{r.end}, level_{caps.top()}
+	Cursor(const Direct<F, Words> &tree, GfnRange r)
+		: tree_{tree}, at_{r.begin}, end_{tree.clamp(r).end}, level_{tree.top()}
 	{
-		if (end_.raw() > caps.reach())
-			end_ = Gfn{caps.reach()};
-		path_[unsigned(level_)] = root;
+		path_[unsigned(level_)] = tree.root();
 	}
 	bool done() const { return at_ >= end_; }
 	/* Where in the range: not before its begin, though the entry may start earlier. */
@@ -31,12 +29,12 @@ public:
 	void down(Spte<F> t)
 	{
 		level_ = below(level_);
-		path_[unsigned(level_)] = direct_of<u64>(t.address(caps_));
+		path_[unsigned(level_)] = tree_.child(t);
 	}
 	void over()
 	{
 		at_ = entry_gfn() + pages_of(level_);
-		while (level_ != caps_.top() && index_of(at_, level_) == 0)
+		while (level_ != tree_.top() && index_of(at_, level_) == 0)
 			level_ = above(level_);
 	}
 	void next()

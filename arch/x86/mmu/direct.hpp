@@ -39,6 +39,7 @@ private:
 	const MmuCaps &caps_;
 	u64 *root_;
 	u64 address_mask_;
+	u64 reach_;
 	Level top_;
 	u64 page_bits_; /* of a read-only, executable, not accessed leaf of RAM */
 	Entry mmio_;
@@ -66,14 +67,16 @@ private:
 	}
 
 public:
-	Direct(const MmuCaps &caps, u64 *root)
-		: caps_{caps}, root_{root}, address_mask_{caps.address_mask()}, top_{caps.top()},
+	/* Trees of several heights stand side by side: it is not the machine's, but this tree's. */
+	Direct(const MmuCaps &caps, Level top, u64 *root)
+		: caps_{caps}, root_{root}, address_mask_{caps.address_mask()}, reach_{reach_of(top)}, top_{top},
 		  page_bits_{F::leaf_bits(Level::page, {.access = Access::read | Access::exec}, caps)},
 		  mmio_{Entry::mmio(caps)}
 	{
 	}
 	const MmuCaps &caps() const { return caps_; }
 	u64 *root() const { return root_; }
+	Level top() const { return top_; }
 	Entry mmio() const { return mmio_; }
 	u64 page_bits() const { return page_bits_; }
 	LogBy log_by() const
@@ -83,10 +86,11 @@ public:
 		return LogBy::write_protect;
 	}
 	/* How many table pages one fault can need at most. */
-	unsigned tables_for_fault() const { return caps_.levels - 1u; }
+	unsigned tables_for_fault() const { return unsigned(top_); }
 	u64 *child(Entry table) const { return direct_of<u64>(table.address(caps_)); }
-	bool reaches(Gfn g) const { return g.raw() < caps_.reach(); }
-	GfnRange clamp(GfnRange r) const { return {r.begin, r.end.raw() > caps_.reach() ? Gfn{caps_.reach()} : r.end}; }
+	bool reaches(Gfn g) const { return g.raw() < reach_; }
+	GfnRange all() const { return {Gfn{0}, Gfn{reach_}}; }
+	GfnRange clamp(GfnRange r) const { return {r.begin, r.end.raw() > reach_ ? Gfn{reach_} : r.end}; }
 
 	/* The entry that decides about g: a leaf, or where the tables end; not further down than `to`. */
 	Spot find(Gfn g, Reading, Level to = Level::page) const

@@ -25,7 +25,7 @@ Gfn promote_some(const Direct<F, Words> &tree, const Backing &b, Gfn from, const
 	if (b.congruent == Level::page || caps.nx_huge_pages)
 		return b.range.end;
 	unsigned budget = entries_per_table;
-	Cursor<F, Words> c{caps, tree.root(), {from, b.range.end}};
+	Cursor<F, Words> c{tree, {from, b.range.end}};
 	while (!c.done()) {
 		if (!budget--)
 			return c.gfn();

@@ -2,7 +2,6 @@
 /* What dirty logging takes away from leaves, under the shared lock: see LogBy. */
 #pragma once
 #include "cursor.hpp"
-#include "direct.hpp"
 
 namespace kx {
 
@@ -60,7 +59,7 @@ ProtectStep protect_some(const Direct<F, Words> &tree, GfnRange r, Splitting spl
 {
 	using Tree = Direct<F, Words>;
 	unsigned budget = 16 * entries_per_table;
-	Cursor<F, Words> c{tree.caps(), tree.root(), r};
+	Cursor<F, Words> c{tree, r};
 	while (!c.done()) {
 		if (!budget--)
 			return {c.gfn(), false};

@@ -34,7 +34,7 @@ constexpr GuestPaging paging_of(const GuestRole &g)
 }
 
 struct PageRole {
-	Level level = Level::top4;
+	Level level = Level::top4; /* of a root: how high its tables are */
 	Access access = Access::all;
 	u8 quadrant = 0;	/* of a 32-bit guest's table: which half or quarter */
 	Space space = Space::normal;

@@ -11,7 +11,7 @@ template <TableFormat F, TableWords Words> struct Root {
 	PageRole role;
 	Direct<F, Words> tree;
 
-	Root(const PageRole &r, const MmuCaps &caps, u64 *table) : role{r}, tree{caps, table} {}
+	Root(const PageRole &r, const MmuCaps &caps, u64 *table) : role{r}, tree{caps, r.level, table} {}
 };
 
 }

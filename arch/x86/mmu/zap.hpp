@@ -43,7 +43,7 @@ public:
 	void run()
 	{
 		if (!range_.empty())
-			table(tree_.root(), tree_.caps().top(), Gfn{0});
+			table(tree_.root(), tree_.top(), Gfn{0});
 	}
 };
 
