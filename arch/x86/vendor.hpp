@@ -102,8 +102,9 @@ concept GuestCpu = requires(C &c, const C &k, Gpr r, u64 v, Seg s, const Segment
 	c.drop_injection(); /* not entered after all: also what was set up to wait for the next event's time */
 	c.want_interrupt_window();
 	c.close_interrupt_window();
-	c.set_root(root);
-	c.flush_tlb();
+	c.set_root(root);   /* a switch: what was cached by it before stays */
+	c.flush_all();	    /* of whatever root, before it enters by that */
+	c.flush_current();  /* of this one */
 };
 
 /* V::fast_exit and V::slow_exit are templates over the vCPU and checked where they are used. */

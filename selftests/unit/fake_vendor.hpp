@@ -257,7 +257,8 @@ public:
 	void want_interrupt_window() { put(window_, true); }
 	void close_interrupt_window() { put(window_, false); }
 	void set_root(Hpa) { at_hand(); }
-	void flush_tlb() { put(flush_, true); }
+	void flush_all() { put(flush_, true); }
+	void flush_current() { put(flush_, true); }
 };
 
 /* All that hardware may leave to the core, or nothing of it. */

@@ -362,7 +362,7 @@ TEST_RUN(Fast, StopsForWork)
 
 TEST_RUN(Fast, StopsForRequests)
 {
-	then({.kind = K::again}, [this] { cpu->ask(request::flush_tlb); });
+	then({.kind = K::again}, [this] { cpu->ask(request::flush_all); });
 	halts();
 	expect_exit(KVM_EXIT_HLT);
 	EXPECT_EQ(cpu->hw.stays, 2u);

@@ -78,9 +78,8 @@ void Cpu::reset()
 	iret_seen_ = stepping_ = stepped_ = false;
 	iret_rip_ = step_rip_ = step_flags_ = 0;
 	sw_.spec_ctrl = 0;
-	asid_generation_ = 0;
+	tags_.moved(); /* its ASID was in the VMCB */
 	dirty_ = ~0u;
-	flush_ = true;
 }
 
 Segment Cpu::segment(Seg which) const
@@ -305,27 +304,24 @@ void Cpu::set_root(Hpa root)
 {
 	vmcb_->control.nested_cr3 = encrypted(root);
 	touch(Clean::np);
-	flush_ = true;
+	tags_.switch_to(root.raw());
 }
 
-void Cpu::take_asid()
+void Cpu::settle_tags()
 {
-	const TagPool::Grant g = host_->tags.take();
-	asid_generation_ = g.generation;
-	vmcb_->control.asid = g.tag;
-	if (g.flush_all)
-		vmcb_->control.tlb_control = TlbControl::flush_all;
-	touch(Clean::asid);
-	flush_ = false; /* a new ASID has nothing in the TLB */
-}
-
-void Cpu::apply_flush()
-{
-	flush_ = false;
-	if (host.caps().flush_by_asid)
-		vmcb_->control.tlb_control = TlbControl::flush_asid;
-	else
-		take_asid();
+	VmcbControl &c = vmcb_->control;
+	TlbTags::Due d = tags_.settle(host_->tags);
+	const bool behind = d.behind && !d.fresh;
+	if (behind && !host.caps().flush_by_asid)
+		d = tags_.renew(host_->tags);
+	else if (behind)
+		c.tlb_control = TlbControl::flush_asid;
+	if (d.flush_cpu)
+		c.tlb_control = TlbControl::flush_all;
+	if (c.asid != d.tag) {
+		c.asid = d.tag;
+		touch(Clean::asid);
+	}
 }
 
 }

@@ -2,6 +2,7 @@
 /* One guest processor under SVM: its VMCB and what goes with it. Models the Cpu of concept Vendor. */
 #pragma once
 #include "arch/x86/cpu/insn.hpp"
+#include "arch/x86/cpu/tlb_tags.hpp"
 #include "arch/x86/svm/host.hpp"
 #include "arch/x86/svm/msrpm.hpp"
 #include "arch/x86/vendor.hpp"
@@ -25,9 +26,8 @@ class Cpu {
 	Vmcb *vmcb_ = nullptr; /* = page_, one load less on the exit path */
 	HostCpu *host_ = nullptr;
 	void *const *ldt_ = nullptr; /* of the thread's process */
-	u64 asid_generation_ = 0;
+	TlbTags tags_;	/* ASIDs */
 	u32 dirty_ = 0; /* groups changed since the last VMRUN: bits of Clean */
-	bool flush_ = false;
 	u64 cr0_ = 0, cr4_ = 0, efer_ = 0; /* as the guest sees them, where the VMCB differs */
 	bool iret_seen_ = false, stepping_ = false, stepped_ = false;
 	u64 iret_rip_ = 0, step_flags_ = 0, step_rip_ = 0;
@@ -49,7 +49,7 @@ public:
 		if (host_ != c) {
 			host_ = c;
 			sw_.host_pa = c->host_pa;
-			asid_generation_ = 0;
+			tags_.moved();
 			dirty_ = ~0u; /* nothing of this VMCB is cached here */
 		}
 		if (c->last_guest != serial_) {
@@ -70,10 +70,8 @@ public:
 	Entered enter()
 	{
 		VmcbControl &c = vmcb_->control;
-		if (!host_->tags.current(asid_generation_)) [[unlikely]]
-			take_asid();
-		if (flush_) [[unlikely]]
-			apply_flush();
+		if (!tags_.ready(host_->tags)) [[unlikely]]
+			settle_tags();
 		c.clean = ~dirty_ & clean_mask;
 		vmcb_->save.rax = sw_.gpr[unsigned(Gpr::rax)];
 		vmcb_->save.rsp = sw_.gpr[unsigned(Gpr::rsp)];
@@ -213,8 +211,10 @@ public:
 	bool stepped() const { return stepped_; }
 
 	/* --- memory ------------------------------------------------------------------------------ */
+	/* Flushes nothing that was cached by it before. */
 	void set_root(Hpa root);
-	void flush_tlb() { flush_ = true; }
+	void flush_all() { tags_.flush_all(); }
+	void flush_current() { tags_.flush_current(); }
 	/* Instructions this guest's CPUID does not have must not work. */
 	void follow_cpuid(const CpuidTable &cpuid);
 
@@ -246,8 +246,7 @@ private:
 		vmcb_->control.event_inj = event::Valid::mask | event::Type::put(type) | event::Vector::put(vector);
 	}
 	void set_spec_ctrl(u64 v);
-	void take_asid();
-	void apply_flush();
+	void settle_tags();
 };
 
 }

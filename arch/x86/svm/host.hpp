@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* SVM on the host's CPUs: switching it on and off, and what each CPU keeps for its guests. */
 #pragma once
-#include "arch/x86/cpu/tlb_tags.hpp"
+#include "arch/x86/cpu/tag_pool.hpp"
 #include "arch/x86/svm/caps.hpp"
 #include "arch/x86/svm/vmcb.hpp"
 #include "cxxrt/alloc.hpp"

@@ -8,7 +8,9 @@ namespace kx {
 
 /* Set by anybody, taken by the vCPU's own thread before it enters the guest. */
 namespace request {
-inline constexpr u32 flush_tlb = 1, leave = 2;
+inline constexpr u32 flush_all = 1, /* by whatever root this vCPU will walk */
+		     flush_current = 2, /* by the one it walks now */
+		     leave = 4;		/* to look again */
 }
 
 enum class CpuMode : u8 { outside, in_guest };

@@ -142,8 +142,10 @@ template <Vendor V> bool Vcpu<V>::set_control_regs(const CrWrite &c)
 	}
 	if (c.regs.cr0 != was.cr0)
 		hw.set_cr0(c.regs.cr0);
-	if (c.tlb != TlbOwed::nothing)
-		hw.flush_tlb();
+	if (c.tlb == TlbOwed::everything)
+		hw.flush_all();
+	else if (c.tlb == TlbOwed::current)
+		hw.flush_current();
 	return true;
 }
 

@@ -59,8 +59,10 @@ template <Vendor V> void Vcpu<V>::guest_state_out()
 template <Vendor V> Next Vcpu<V>::take_requests()
 {
 	const u32 r = requests.exchange(0);
-	if (r & request::flush_tlb)
-		hw.flush_tlb();
+	if (r & request::flush_all)
+		hw.flush_all();
+	else if (r & request::flush_current)
+		hw.flush_current();
 	if (vm.dead())
 		return fail(Errc::io);
 	return Next::guest;

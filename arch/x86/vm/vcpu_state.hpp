@@ -77,7 +77,7 @@ template <Vendor V> Errc Vcpu<V>::set_sregs(unsigned long arg)
 		}
 	}
 	refresh_cpuid();
-	hw.flush_tlb();
+	hw.flush_all();
 	if (const int vector = pending_vector(s); vector >= 0)
 		events.queue_interrupt(u8(vector));
 	return Errc::ok;

@@ -59,7 +59,7 @@ public:
 			return;
 		kx_kick_begin();
 		for (VcpuBase *v = first_vcpu(); v; v = v->next) {
-			v->requests.or_with(request::flush_tlb);
+			v->requests.or_with(request::flush_all);
 			if (v->mode.relaxed() == CpuMode::in_guest)
 				kx_kick_add(v->cpu.relaxed());
 		}

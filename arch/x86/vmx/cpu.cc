@@ -133,15 +133,14 @@ void Cpu::reset()
 	vmwrite<Field::cr0_shadow>(cr0_shadow_);
 	own_cr4(0);
 	vmwrite<Field::guest_efer>(efer_);
-	flush_ = true;
+	tags_.flush_all();
 }
 
 void Cpu::moved_to(HostCpu &h)
 {
 	sw_.launched = 0;
-	vpid_generation_ = 0;
 	/* What this CPU cached of our tables when we were here before may have changed meanwhile. */
-	flush_ = true;
+	tags_.moved();
 	vmwrite<Field::host_gs_base>(h.gs_base);
 	vmwrite<Field::host_tr_base>(h.tr_base);
 	vmwrite<Field::host_gdtr_base>(h.gdtr_base);
@@ -215,21 +214,18 @@ void Cpu::put_rest()
 	put_one<Reg::ss_ar>();
 }
 
-void Cpu::apply_flush()
+void Cpu::settle_tags()
 {
-	if (!host_->vpids.current(vpid_generation_)) {
-		const TagPool::Grant g = host_->vpids.take();
-		vpid_generation_ = g.generation;
-		if (host.caps().vpid) {
-			vmwrite<Field::vpid>(u16(g.tag));
-			if (g.flush_all)
-				invvpid(Invalidate::all, 0);
-		}
+	const TlbTags::Due d = tags_.settle(host_->vpids);
+	if (host.caps().vpid) {
+		vmwrite<Field::vpid>(u16(d.tag));
+		if (d.flush_cpu)
+			invvpid(Invalidate::all, 0);
 	}
-	/* Whatever is cached of a guest comes from these tables, whatever its VPID. SDM vol. 3 §29.4.3.1 */
-	if (flush_)
+	/* Whatever is cached of a guest comes from these tables, whatever its VPID; and what is cached by other
+	 * tables is not used by these. SDM vol. 3 §29.4.1, §29.4.3.1 */
+	if (d.behind)
 		invept(host.caps().invept_single ? Invalidate::single : Invalidate::all, ept_pointer_);
-	flush_ = false;
 }
 
 Entered Cpu::not_entered(Launch r)
@@ -468,7 +464,7 @@ void Cpu::set_root(Hpa root)
 	constexpr u64 write_back = 6;
 	ept_pointer_ = root.raw() | write_back | (host.ept_levels() - 1) << 3 | (caps.ept_ad ? bit(6) : 0);
 	vmwrite<Field::ept_pointer>(ept_pointer_);
-	flush_ = true;
+	tags_.switch_to(root.raw());
 }
 
 void Cpu::follow_cpuid(const CpuidTable &cpuid)

@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "arch/x86/cpu/insn.hpp"
+#include "arch/x86/cpu/tlb_tags.hpp"
 #include "arch/x86/vendor.hpp"
 #include "arch/x86/vmx/host.hpp"
 #include "arch/x86/vmx/msr_bitmap.hpp"
@@ -73,9 +74,9 @@ class Cpu {
 	u32 put_ = 0;	       /* to be written */
 	mutable u64 reg_[unsigned(Reg::count)] = {};
 	u32 reason_ = 0;
-	bool flush_ = false, switched_ = false;
+	bool switched_ = false;
 	HostCpu *host_ = nullptr;
-	u64 vpid_generation_ = 0;
+	TlbTags tags_; /* VPIDs */
 	u64 ept_pointer_ = 0;
 	u64 host_cr3_ = 0, host_cr4_ = 0, host_fs_base_ = 0, host_debugctl_ = 0;
 	u64 serial_ = 0; /* never given twice, unlike an address */
@@ -139,8 +140,8 @@ public:
 	{
 		if (put_)
 			put();
-		if (flush_ || !host_->vpids.current(vpid_generation_)) [[unlikely]]
-			apply_flush();
+		if (!tags_.ready(host_->vpids)) [[unlikely]]
+			settle_tags();
 		if (insn::read_cr2() != cr2_) /* nobody but the guest may have changed it since */
 			insn::write_cr2(cr2_);
 		const Launch r = kx_vmx_enter(&sw_);
@@ -260,8 +261,10 @@ public:
 	void nmi_masked_at(u64 t) { nmi_masked_at_ = t; }
 
 	/* --- memory ----------------------------------------------------------------------------------- */
+	/* Flushes nothing that was cached by it before. */
 	void set_root(Hpa root);
-	void flush_tlb() { flush_ = true; }
+	void flush_all() { tags_.flush_all(); }
+	void flush_current() { tags_.flush_current(); }
 	/* Instructions this guest's CPUID does not have must not work. */
 	void follow_cpuid(const CpuidTable &cpuid);
 
@@ -333,7 +336,7 @@ private:
 	void switch_in();
 	void switch_out();
 	void switch_perf();
-	void apply_flush();
+	void settle_tags();
 	Entered not_entered(Launch r);
 	void set_spec_ctrl(u64 v);
 	void load_long_mode();

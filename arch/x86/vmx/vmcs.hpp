@@ -6,7 +6,7 @@
  * so that an NMI there (crash) can walk it. SDM vol. 3 §25.11.1
  */
 #pragma once
-#include "arch/x86/cpu/tlb_tags.hpp"
+#include "arch/x86/cpu/tag_pool.hpp"
 #include "arch/x86/vmx/insn.hpp"
 #include "cxxrt/alloc.hpp"
 #include "cxxrt/atomic.hpp"
