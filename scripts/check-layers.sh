@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Who may include whom. A layer is a directory (or a file that joins two); what is not in the table may not be included.
-# And two things that are one place's alone: entries of linked tables change in direct.hpp, and mmu knows of no operating system.
+# And what is one place's alone: entries of linked tables change in direct.hpp, the guest's paging registers in vcpu_paging.hpp,
+# and mmu knows of no operating system.
 # usage: check-layers.sh [TREE]
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
@@ -44,6 +45,7 @@ xargs awk '
 	function exists(path,   line, there) { there = (getline line < path) >= 0; close(path); return there }
 	function complain(what) { printf "%s:%d: %s\n", FILENAME, FNR, what; bad = 1 }
 	/Words::(compare_)?exchange[ \t]*\(/ && FILENAME !~ /^arch\/x86\/mmu\/direct\.hpp$/ { complain("changes an entry past Direct") }
+	/hw\.set_(cr[034]|efer)[ \t]*\(/ && FILENAME !~ /^arch\/x86\/vm\/vcpu_paging\.hpp$/ { complain("writes a paging register past Vcpu::set_control_regs()") }
 	/(^|[^A-Za-z0-9_])kx_[a-z]/ && FILENAME ~ /^arch\/x86\/mmu\// { complain("mmu reaches the world through policies and cxxrt, not the seam") }
 	/^[ \t]*#[ \t]*include[ \t]*[<"]/ {
 		own = layer(FILENAME)

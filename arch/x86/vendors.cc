@@ -7,6 +7,7 @@
 #include "arch/x86/vm/vcpu_emulate.hpp"
 #include "arch/x86/vm/vcpu_exit.hpp"
 #include "arch/x86/vm/vcpu_io.hpp"
+#include "arch/x86/vm/vcpu_paging.hpp"
 #include "arch/x86/vm/vcpu_registers.hpp"
 #include "arch/x86/vm/vcpu_reports.hpp"
 #include "arch/x86/vm/vcpu_run.hpp"

@@ -20,6 +20,7 @@
 #include "arch/x86/vm/vcpu_emulate.hpp"
 #include "arch/x86/vm/vcpu_exit.hpp"
 #include "arch/x86/vm/vcpu_io.hpp"
+#include "arch/x86/vm/vcpu_paging.hpp"
 #include "arch/x86/vm/vcpu_registers.hpp"
 #include "arch/x86/vm/vcpu_reports.hpp"
 #include "arch/x86/vm/vcpu_run.hpp"
@@ -44,6 +45,7 @@ struct Exit {
 		task,	   /* switches tasks */
 		refused,   /* the state is not one to enter */
 		off,	   /* virtualization was switched off */
+		other,	   /* for which handle() says what it is */
 	};
 	Kind kind = Kind::hlt;
 	u16 port = 0;
@@ -60,6 +62,7 @@ struct Exit {
 	u8 length = 2;
 	emulate::TaskSwitch task{};
 	Events::Delivery came_of = Events::Delivery::none;
+	std::function<Next()> handle{};
 };
 
 /* What went in. */
@@ -70,6 +73,7 @@ struct Entry {
 	u64 rip = 0, rflags = 0;
 	unsigned cr8 = 0, cpu = 0;
 	bool kicked = false; /* an interrupt of the host waits */
+	u64 root = 0;
 
 	bool quiet() const { return !exception && !interrupt && !nmi; }
 };
@@ -84,6 +88,7 @@ template <class Traits> class FakeCpu {
 	u64 rip_ = 0, rflags_ = 0, cr0_ = 0, cr2_ = 0, cr3_ = 0, cr4_ = 0, efer_ = 0, dr6_ = 0, dr7_ = 0;
 	u64 pdpte_[4] = {};
 	unsigned cr8_ = 0, cpu_ = 0;
+	u64 root_ = 0;
 	std::array<Segment, seg_count> segments_{};
 	DescTable gdt_{}, idt_{};
 	std::map<MsrSlot, u64> msrs_;
@@ -131,6 +136,7 @@ public:
 	void want_nmi_window() { put(nmi_window_, true); }
 	/* The guest's doing: no question of who may reach it. */
 	void guest_sets_rflags(u64 v) { rflags_ = v; }
+	void guest_sets_cr0(u64 v) { cr0_ = v; }
 
 	/* --- GuestCpu */
 	Errc init() { return Errc::ok; }
@@ -162,7 +168,7 @@ public:
 		EXPECT_FALSE(hosted::this_thread().flags & KX_THREAD_NEED_FPU);
 		EXPECT_EQ(cpu_, hosted::this_thread().cpu) << "entered on a CPU where it is not loaded";
 		entries.push_back({exception_, interrupt_, nmi_, window_, flush_, rip_, rflags_, cr8_, cpu_,
-				   hosted::interrupt_waits()});
+				   hosted::interrupt_waits(), root_});
 		flush_ = false;
 		if (script_.empty() || script_.front().exit.kind != Exit::Kind::refused) {
 			exception_.reset();
@@ -256,7 +262,7 @@ public:
 	}
 	void want_interrupt_window() { put(window_, true); }
 	void close_interrupt_window() { put(window_, false); }
-	void set_root(Hpa) { at_hand(); }
+	void set_root(Hpa r) { put(root_, r.raw()); }
 	void flush_all() { put(flush_, true); }
 	void flush_current() { put(flush_, true); }
 };
@@ -337,6 +343,7 @@ template <class Traits> struct FakeVendor {
 		case Exit::Kind::fault: return v.raise(e.raised);
 		case Exit::Kind::task: return v.task_switch(e.task, e.came_of);
 		case Exit::Kind::refused: return v.fail_entry(7);
+		case Exit::Kind::other: return e.handle();
 		case Exit::Kind::window: v.hw.close_interrupt_window(); return Next::guest;
 		default: return Next::guest;
 		}

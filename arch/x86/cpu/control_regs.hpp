@@ -2,7 +2,7 @@
 /*
  * What happens when a guest writes CR0, CR3, CR4, CR8 or EFER: the new values or the #GP, and what
  * the caller owes afterwards. APM vol. 2 §3.1, SDM vol. 3 §2.5, §4.1. Nothing here touches state;
- * what a change means for paging is derived from the registers by the MMU's roles.
+ * Vcpu::set_control_regs() does, and what a change means for paging is in guest_role.hpp.
  */
 #pragma once
 #include "cpuid.hpp"

@@ -2,11 +2,13 @@
 /*
  * A virtual CPU. The class is declared here; its parts are in vcpu_run.hpp (KVM_RUN), vcpu_exit.hpp
  * (what exits ask for, in no vendor's terms), vcpu_registers.hpp (those that read and write registers),
- * vcpu_io.hpp (what goes out to the VMM and comes back), vcpu_emulate.hpp (the emulator's machine),
- * vcpu_reports.hpp (what cannot go on) and vcpu_state.hpp (the ioctls that read and write state).
+ * vcpu_paging.hpp (what the guest translates by), vcpu_io.hpp (what goes out to the VMM and comes back),
+ * vcpu_emulate.hpp (the emulator's machine), vcpu_reports.hpp (what cannot go on) and vcpu_state.hpp
+ * (the ioctls that read and write state).
  */
 #pragma once
 #include <linux/kvm.h>
+#include "arch/x86/cpu/guest_role.hpp"
 #include "arch/x86/cpu/sregs.hpp"
 #include "arch/x86/emulate/emulation.hpp"
 #include "arch/x86/emulate/outcome.hpp"
@@ -16,6 +18,7 @@
 
 namespace kx {
 
+enum class Rewrite : u8 { changed, all }; /* all: what hardware has is not known */
 enum class Implicit : u8 { no, yes }; /* a supervisor access whatever the CPL */
 
 template <Vendor V> class Vcpu : public VcpuBase {
@@ -77,6 +80,7 @@ public:
 	Next mov_to_cr(unsigned cr, Gpr from, u64 next_rip);
 	Next mov_from_cr(unsigned cr, Gpr to, u64 next_rip);
 	Next lmsw(u16 value, u64 next_rip);
+	Next clts(u64 next_rip);
 	Next mov_to_dr(unsigned dr, Gpr from, u64 next_rip);
 	Next mov_from_dr(unsigned dr, Gpr to, u64 next_rip);
 	/* LMSW, SMSW or CLTS, whose bytes these are. */
@@ -118,7 +122,8 @@ public:
 
 	Next apply(const OrException<CrWrite> &w, u64 next_rip);
 	/* False, and nothing is changed: page-directory pointers that cannot be loaded. */
-	bool set_control_regs(const CrWrite &c);
+	bool set_control_regs(const CrWrite &c, Rewrite how = Rewrite::changed);
+	bool set_context(PagingContext to, const CrWrite &c);
 	/* The four entries that cr3 points to under PAE paging; false: one has a reserved bit, or no memory. */
 	bool read_pdptes(u64 cr3, u64 (&to)[4]);
 
@@ -166,8 +171,10 @@ private:
 	alignas(8) unsigned char thread_[KX_SIZEOF_THREAD];
 	Page<kvm_run> run_page_;
 	Errc error_ = Errc::ok;
+	PagingContext context_;
 	struct {
 		u64 cr0 = 0, cr4 = 0, efer = 0;
+		PagingContext context;
 		GuestRole role;
 	} role_;
 	u32 host_pkru_ = 0;
@@ -196,6 +203,8 @@ private:
 	CpuidRuntime cpuid_runtime() const { return {hw.cr4(), msrs.apic_base(), xcr0, msrs.xss()}; }
 	void refresh_cpuid() { cpuid.refresh(cpuid_runtime(), sys->caps); }
 	void reset();
+	void follow_role();
+	Errc load_root();
 	Next outcome(emulate::Outcome o);
 	Next single_step();
 	void sync_debug();

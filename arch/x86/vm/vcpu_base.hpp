@@ -10,7 +10,8 @@ namespace kx {
 namespace request {
 inline constexpr u32 flush_all = 1, /* by whatever root this vCPU will walk */
 		     flush_current = 2, /* by the one it walks now */
-		     leave = 4;		/* to look again */
+		     leave = 4,		/* to look again */
+		     load_root = 8;	/* the role asks for another one */
 }
 
 enum class CpuMode : u8 { outside, in_guest };

@@ -80,7 +80,9 @@ public:
 	}
 	void task_switched()
 	{
-		v_.hw.set_cr0(v_.hw.cr0() | cr0::ts);
+		ControlRegs r = v_.regs();
+		r.cr0 |= cr0::ts;
+		v_.set_control_regs({.regs = r});
 		v_.sync_debug();
 		v_.debug.task_switched();
 		v_.hw.set_dr7(v_.debug.dr7());

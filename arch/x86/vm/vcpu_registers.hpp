@@ -44,6 +44,12 @@ template <Vendor V> void Vcpu<V>::write(MsrSlot s, u64 v, MsrBy by)
 		kx_user_return_set(0, v);
 		kx_preempt_on();
 		break;
+	case MsrSlot::efer: {
+		ControlRegs r = regs();
+		r.efer = v;
+		set_control_regs({.regs = r});
+		break;
+	}
 	case MsrSlot::pred_cmd:
 		kx_ibpb();
 		break;
@@ -122,46 +128,6 @@ template <Vendor V> Next Vcpu<V>::apply(const OrException<CrWrite> &w, u64 next_
 	return set_control_regs(w.value()) ? skip(next_rip) : raise(gp0);
 }
 
-template <Vendor V> bool Vcpu<V>::set_control_regs(const CrWrite &c)
-{
-	const ControlRegs was = regs();
-	if constexpr (V::keeps_pdptes) {
-		u64 entries[4];
-		if (c.pdptrs == Pdptrs::load) {
-			if (!read_pdptes(c.regs.cr3, entries))
-				return false;
-			for (unsigned i = 0; i < 4; ++i)
-				hw.set_pdpte(i, entries[i]);
-		}
-	}
-	if (c.regs.cr3 != was.cr3)
-		hw.set_cr3(c.regs.cr3);
-	if (c.regs.cr4 != was.cr4) {
-		hw.set_cr4(c.regs.cr4);
-		refresh_cpuid();
-	}
-	if (c.regs.cr0 != was.cr0)
-		hw.set_cr0(c.regs.cr0);
-	if (c.tlb == TlbOwed::everything)
-		hw.flush_all();
-	else if (c.tlb == TlbOwed::current)
-		hw.flush_current();
-	return true;
-}
-
-/* SDM vol. 3 §4.4.1, table 4-8 */
-template <Vendor V> bool Vcpu<V>::read_pdptes(u64 cr3, u64 (&to)[4])
-{
-	VcpuMachine<V> m{*this};
-	if (m.ram_read(Gpa{cr3 & 0xffffffe0}, to, sizeof to) != kx::emulate::Ram::ok)
-		return false;
-	const u64 reserved = cpuid.reserved_gpa() | ones(8, 5) | ones(2, 1);
-	for (u64 e : to)
-		if ((e & 1) && (e & reserved))
-			return false;
-	return true;
-}
-
 template <Vendor V> Next Vcpu<V>::mov_to_cr(unsigned cr, Gpr from, u64 next_rip)
 {
 	const u64 v = in_64bit() ? hw.gpr(from) : u32(hw.gpr(from));
@@ -207,6 +173,14 @@ template <Vendor V> Next Vcpu<V>::mov_from_cr(unsigned cr, Gpr to, u64 next_rip)
 template <Vendor V> Next Vcpu<V>::lmsw(u16 value, u64 next_rip)
 {
 	return apply(write_msw(regs(), value, hw.cs_l() ? CodeSize::is64 : CodeSize::not64), next_rip);
+}
+
+template <Vendor V> Next Vcpu<V>::clts(u64 next_rip)
+{
+	ControlRegs r = regs();
+	r.cr0 &= ~cr0::ts;
+	set_control_regs({.regs = r});
+	return skip(next_rip);
 }
 
 /* DR0-3 are kept here and loaded only while breakpoints are on; DR6 and DR7 travel in hardware. */
@@ -261,8 +235,7 @@ template <Vendor V> Next Vcpu<V>::cr0_instruction(Span<const u8> bytes)
 		return emulate({});
 	if (hw.cpl()) /* the exit was that of an SMSW, which another vCPU has changed since */
 		return Next::guest;
-	hw.set_cr0(hw.cr0() & ~cr0::ts);
-	return skip(rip_after(length));
+	return clts(rip_after(length));
 }
 
 }

@@ -63,6 +63,11 @@ template <Vendor V> Next Vcpu<V>::take_requests()
 		hw.flush_all();
 	else if (r & request::flush_current)
 		hw.flush_current();
+	if (r & request::load_root)
+		if (const Errc e = load_root(); e != Errc::ok) {
+			requests.or_with(request::load_root);
+			return fail(e);
+		}
 	if (vm.dead())
 		return fail(Errc::io);
 	return Next::guest;

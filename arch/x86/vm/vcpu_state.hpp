@@ -58,12 +58,8 @@ template <Vendor V> Errc Vcpu<V>::set_sregs(unsigned long arg)
 	hw.set_gdt(from_kvm(s.gdt));
 	hw.set_idt(from_kvm(s.idt));
 	hw.set_cr2(s.cr2);
-	hw.set_cr3(s.cr3);
 	hw.set_cr8(unsigned(s.cr8 & 15));
-	/* EFER first: what LMA becomes with CR0.PG depends on it. */
-	hw.set_efer(s.efer);
-	hw.set_cr0(s.cr0);
-	hw.set_cr4(s.cr4);
+	set_control_regs({.regs = {s.cr0, s.cr3, s.cr4, s.efer}, .tlb = TlbOwed::everything}, Rewrite::all);
 	const kvm_segment *const segs[seg_count] = {&s.es, &s.cs, &s.ss, &s.ds, &s.fs, &s.gs, &s.ldt, &s.tr};
 	for (u8 i = 0; i < seg_count; ++i)
 		hw.set_segment(Seg(i), from_kvm(*segs[i]));
@@ -76,8 +72,6 @@ template <Vendor V> Errc Vcpu<V>::set_sregs(unsigned long arg)
 				hw.set_pdpte(i, good ? entries[i] : 0);
 		}
 	}
-	refresh_cpuid();
-	hw.flush_all();
 	if (const int vector = pending_vector(s); vector >= 0)
 		events.queue_interrupt(u8(vector));
 	return Errc::ok;

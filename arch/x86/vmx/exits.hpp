@@ -169,9 +169,7 @@ template <class Vcpu> Next cr_access(Vcpu &v)
 	switch (q::Type::get(how)) {
 	case q::to_cr: return v.mov_to_cr(n, r, next);
 	case q::from_cr: return v.mov_from_cr(n, r, next);
-	case q::clts:
-		v.hw.set_cr0(v.hw.cr0() & ~cr0::ts);
-		return v.skip(next);
+	case q::clts: return v.clts(next);
 	default: return v.lmsw(u16(q::LmswSource::get(how)), next);
 	}
 }
