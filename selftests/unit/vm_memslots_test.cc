@@ -332,7 +332,8 @@ TEST(Memslots, AgreeWithANaiveModel)
 					want_ranges.insert({i, {Gfn{p.gfn + lo}, Gfn{p.gfn + hi}}});
 				}
 				std::map<u32, GfnRange> got;
-				set.for_hva(Hva{a}, Hva{b}, [&](const Memslot &m, GfnRange gr) { got.insert({m.id, gr}); });
+				for (SlotSet::ByHva at{set, Hva{a}, Hva{b}}; !at.done(); at.next())
+					ASSERT_TRUE(got.insert({at.slot().id, at.range()}).second);
 				ASSERT_EQ(got.size(), want_ranges.size());
 				for (auto &[i, gr] : want_ranges)
 					ASSERT_TRUE(got.at(i) == gr);

@@ -164,7 +164,7 @@ void CpuidTable::refresh(const CpuidRuntime &now, const CpuCaps &caps)
 const kvm_cpuid_entry2 *CpuidTable::find(u32 leaf, u32 subleaf) const
 {
 	const u32 low = leaf & 0x3fffffff;
-	return low < indexed ? walk(head_[leaf >> 30][low % indexed], subleaf)
+	return low < indexed ? walk(head_[leaf >> 30][index_nospec<indexed>(low)], subleaf)
 			     : search(span_of(entries_), leaf, subleaf);
 }
 

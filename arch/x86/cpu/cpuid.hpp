@@ -7,6 +7,7 @@
 #pragma once
 #include <linux/kvm.h>
 #include "cxxrt/alloc.hpp"
+#include "cxxrt/nospec.hpp"
 #include "supported_cpuid.hpp"
 
 namespace kx {
@@ -53,7 +54,7 @@ public:
 		const u32 low = leaf & 0x3fffffff;
 		if (low < indexed) [[likely]]
 			if (const kvm_cpuid_entry2 *e =
-				    walk(head_[leaf >> 30][low % indexed], subleaf)) [[likely]]
+				    walk(head_[leaf >> 30][index_nospec<indexed>(low)], subleaf)) [[likely]]
 				return {e->eax, e->ebx, e->ecx, e->edx};
 		return query_slow(leaf, subleaf);
 	}

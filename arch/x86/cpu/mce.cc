@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "arch/x86/cpu/mce.hpp"
+#include "cxxrt/nospec.hpp"
 
 namespace kx {
 
@@ -63,12 +64,12 @@ Result<u64> MceBanks::read(u32 index, MsrBy by) const
 		const unsigned n = index - msr::IA32_MC0_CTL2;
 		if (n >= count || (!(cap_ & mcg::cmci_p) && by == MsrBy::guest))
 			return Errc::inval;
-		return ctl2_[n % max_mce_banks];
+		return ctl2_[index_nospec<max_mce_banks>(n)];
 	}
 	const unsigned n = (index - msr::IA32_MC0_CTL) / 4;
 	if (!is_bank(index) || n >= count)
 		return Errc::inval;
-	return banks_[n % max_mce_banks][index % 4];
+	return banks_[index_nospec<max_mce_banks>(n)][index % 4];
 }
 
 Errc MceBanks::write(u32 index, u64 value, MsrBy by, MciStatus may)
@@ -92,7 +93,7 @@ Errc MceBanks::write(u32 index, u64 value, MsrBy by, MciStatus may)
 		if (n >= count || (!(cap_ & mcg::cmci_p) && (value || by == MsrBy::guest)) ||
 		    (value & ~ctl2_valid))
 			return Errc::inval;
-		ctl2_[n % max_mce_banks] = value;
+		ctl2_[index_nospec<max_mce_banks>(n)] = value;
 		return Errc::ok;
 	}
 	const unsigned n = (index - msr::IA32_MC0_CTL) / 4;
@@ -103,7 +104,7 @@ Errc MceBanks::write(u32 index, u64 value, MsrBy by, MciStatus may)
 	if (index % 4 == Register::status && value && by == MsrBy::guest &&
 	    may == MciStatus::only_zero)
 		return Errc::inval;
-	banks_[n % max_mce_banks][index % 4] = value;
+	banks_[index_nospec<max_mce_banks>(n)][index % 4] = value;
 	return Errc::ok;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "arch/x86/cpu/mtrr.hpp"
 #include "cxxrt/bits.hpp"
+#include "cxxrt/nospec.hpp"
 
 namespace kx {
 
@@ -48,10 +49,10 @@ Result<u64> Mtrrs::read(u32 index, u64 reserved_gpa) const
 	if (index == msr::IA32_MTRR_DEF_TYPE)
 		return default_type_;
 	if (const int i = fixed_place(index); i >= 0)
-		return fixed_[i];
+		return fixed_[index_nospec(unsigned(i), fixed_mtrrs)];
 	if (!is_variable(index))
 		return Errc::inval;
-	const auto &r = variable_[(index - msr::IA32_MTRR_PHYSBASE0) / 2 % variable_mtrrs];
+	const auto &r = variable_[index_nospec<variable_mtrrs>((index - msr::IA32_MTRR_PHYSBASE0) / 2)];
 	return (index & 1 ? r.mask : r.base) & ~reserved_gpa;
 }
 
@@ -66,12 +67,12 @@ Errc Mtrrs::write(u32 index, u64 value, u64 reserved_gpa)
 	if (const int i = fixed_place(index); i >= 0) {
 		if (!valid_fixed(value))
 			return Errc::inval;
-		fixed_[i] = value;
+		fixed_[index_nospec(unsigned(i), fixed_mtrrs)] = value;
 		return Errc::ok;
 	}
 	if (!is_variable(index))
 		return Errc::inval;
-	auto &r = variable_[(index - msr::IA32_MTRR_PHYSBASE0) / 2 % variable_mtrrs];
+	auto &r = variable_[index_nospec<variable_mtrrs>((index - msr::IA32_MTRR_PHYSBASE0) / 2)];
 	if (index & 1) {
 		if (value & (reserved_gpa | ones(10, 0)))
 			return Errc::inval;

@@ -6,7 +6,7 @@
 
 namespace kx {
 
-inline constexpr unsigned variable_mtrrs = 8;
+inline constexpr unsigned variable_mtrrs = 8, fixed_mtrrs = 11;
 inline constexpr u64 reset_pat = 0x0007040600070406;
 
 /* UC, WC, WT, WP, WB. */
@@ -18,7 +18,7 @@ constexpr bool valid_pat(u64 v)
 }
 
 class Mtrrs {
-	u64 fixed_[11] = {};
+	u64 fixed_[fixed_mtrrs] = {};
 	struct {
 		u64 base, mask;
 	} variable_[variable_mtrrs] = {};

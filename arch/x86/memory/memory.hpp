@@ -136,7 +136,7 @@ private:
 	AttemptResult attempt(Vcpu &, const SlotSet &, const Memslot &, Gfn, Access, const HostPage *, u64 sequence);
 	FaultOutcome count_mapped(Vcpu &, const AttemptResult &);
 
-	void zap_host_range(Space, const SlotSet &, Hva start, Hva end);
+	void zap_host_range(Space, SlotSet::ByHva);
 	void change_slots(Memslots::Plan &, GfnRange gone) KX_REQUIRES(slots_.mutex());
 	void protect(Space, const Memslot &);
 	void promote(Space, const Memslot &);

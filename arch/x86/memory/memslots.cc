@@ -151,7 +151,7 @@ Result<Memslots::Plan> Memslots::plan(Space space, const kvm_userspace_memory_re
 
 	switch (p.change_) {
 	case Change::create: {
-		Page<IdPage> &page = ids_[space].page[id / ids_per_page];
+		Page<IdPage> &page = ids_[space].page[index_nospec<id_pages>(id / ids_per_page)];
 		if (!page)
 			page = KX_TRY(Page<IdPage>::make());
 		p.next_ = counted(set->with(&now));

@@ -4,6 +4,7 @@
 #include "arch/x86/mmu/caps.hpp"
 #include "arch/x86/mmu/space.hpp"
 #include "cxxrt/lock.hpp"
+#include "cxxrt/nospec.hpp"
 #include "cxxrt/rcu.hpp"
 #include "slot_set.hpp"
 
@@ -100,7 +101,7 @@ public:
 			slot->mark(g);
 	}
 
-	/* Writers. */
+	/* Writers. Of ids a VMM gave: below all_slots. */
 	Result<Plan> plan(Space, const kvm_userspace_memory_region &, unsigned ids, const MmuCaps &)
 		KX_REQUIRES(mutex_);
 	/* The next step of a plan becomes what readers see; no fault is mapping by what was before. What it
@@ -110,7 +111,7 @@ public:
 	void drain() KX_REQUIRES(mutex_) { srcu_.synchronize(); }
 	Memslot *by_id(Space s, unsigned id) const KX_REQUIRES(mutex_)
 	{
-		const auto &page = ids_[s].page[id / ids_per_page];
+		const auto &page = ids_[s].page[index_nospec<id_pages>(id / ids_per_page)];
 		return page ? page->slot[id % ids_per_page] : nullptr;
 	}
 	u64 pages() const KX_REQUIRES(mutex_) { return pages_; }

@@ -6,13 +6,12 @@
 namespace kx {
 
 /* Under the lock until the flush is paid: see FlushBatch. */
-KX_MEMORY void Memory<F, Tlb, Words, Host>::zap_host_range(Space space, const SlotSet &set, Hva start, Hva end)
+KX_MEMORY void Memory<F, Tlb, Words, Host>::zap_host_range(Space space, SlotSet::ByHva at)
 {
 	WriteGuard lock{mmu_lock_};
 	Batch owed = batch();
-	set.for_hva(start, end, [&](const Memslot &, GfnRange r) {
-		for_roots(space, [&](Root<F, Words> &root) { zap(root.tree, r, owed.debt(), lock.excl()); });
-	});
+	for (; !at.done(); at.next())
+		for_roots(space, [&](Root<F, Words> &root) { zap(root.tree, at.range(), owed.debt(), lock.excl()); });
 }
 
 KX_MEMORY void Memory<F, Tlb, Words, Host>::notifier_start(Hva start, Hva end)
@@ -22,12 +21,12 @@ KX_MEMORY void Memory<F, Tlb, Words, Host>::notifier_start(Hva start, Hva end)
 	RcuRead rcu;
 	bool hit = false;
 	for (Space space : every_space) {
-		const SlotSet &set = *slots_.current(space, rcu);
-		bool concerned = false;
-		set.for_hva(start, end, [&](const Memslot &, GfnRange) { concerned = true; });
-		if (concerned) /* not: a slot that comes from now on finds the announcement */
-			zap_host_range(space, set, start, end);
-		hit |= concerned;
+		/* As far as the first slot without the lock. None: one that comes from now on finds the announcement. */
+		const SlotSet::ByHva at{*slots_.current(space, rcu), start, end};
+		if (at.done())
+			continue;
+		zap_host_range(space, at);
+		hit = true;
 	}
 	if (hit)
 		stats_.invalidations_hit.count();
@@ -38,15 +37,15 @@ KX_MEMORY bool Memory<F, Tlb, Words, Host>::notifier_age(Hva start, Hva end, Age
 	RcuRead rcu;
 	bool any = false;
 	for (Space space : every_space) {
-		const SlotSet &set = *slots_.current(space, rcu);
+		const SlotSet::ByHva first{*slots_.current(space, rcu), start, end};
 		bool young = false;
-		set.for_hva(start, end, [&](const Memslot &, GfnRange r) {
+		for (SlotSet::ByHva at = first; !at.done(); at.next())
 			for_roots(space, [&](Root<F, Words> &root) {
-				young |= caps_.ad_bits ? age(root.tree, r, how, rcu) : any_mapped(root.tree, r, rcu);
+				young |= caps_.ad_bits ? age(root.tree, at.range(), how, rcu)
+						       : any_mapped(root.tree, at.range(), rcu);
 			});
-		});
 		if (!caps_.ad_bits && young && how == Ageing::clear)
-			zap_host_range(space, set, start, end);
+			zap_host_range(space, first);
 		any |= young;
 	}
 	return any;

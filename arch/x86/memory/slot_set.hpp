@@ -63,24 +63,43 @@ struct SlotSet {
 	const Memslot *after(Gfn g) const;
 	/* There is no slot at g; the largest level whose whole block around g has none either. */
 	Level empty_level(Gfn g, Level max) const;
-	/* f(const Memslot &, GfnRange) for every slot that has some of [start, end) behind it. */
-	template <class Fn> void for_hva(Hva start, Hva end, Fn f) const
-	{
-		for (u32 i = 0; i < chunks; ++i) {
-			const SlotChunk &c = *ref[i].chunk;
-			if (!(start < c.hva_hi && c.hva_lo < end))
-				continue;
-			for (u32 k = 0; k < c.n; ++k) {
-				const Memslot &s = *c.slot[k];
-				if (!(start < s.hva_end() && s.hva < end))
+	/* The slots that have some of [start, end) behind them, one after the other. */
+	class ByHva {
+		const SlotSet &set_;
+		const Hva start_, end_;
+		u32 chunk_ = 0, at_ = 0;
+
+		void settle()
+		{
+			for (; chunk_ < set_.chunks; ++chunk_, at_ = 0) {
+				const SlotChunk &c = *set_.ref[chunk_].chunk;
+				if (!(start_ < c.hva_hi && c.hva_lo < end_))
 					continue;
-				const Hva lo = start < s.hva ? s.hva : start;
-				const Hva hi = end < s.hva_end() ? end : s.hva_end();
-				f(s, GfnRange{s.base + ((lo - s.hva) >> page_shift),
-					      s.base + ((hi - s.hva + page_size - 1) >> page_shift)});
+				for (; at_ < c.n; ++at_)
+					if (start_ < c.slot[at_]->hva_end() && c.slot[at_]->hva < end_)
+						return;
 			}
 		}
-	}
+
+	public:
+		ByHva(const SlotSet &set, Hva start, Hva end) : set_{set}, start_{start}, end_{end} { settle(); }
+		bool done() const { return chunk_ == set_.chunks; }
+		const Memslot &slot() const { return *set_.ref[chunk_].chunk->slot[at_]; }
+		/* Where in it. */
+		GfnRange range() const
+		{
+			const Memslot &s = slot();
+			const Hva lo = start_ < s.hva ? s.hva : start_;
+			const Hva hi = end_ < s.hva_end() ? end_ : s.hva_end();
+			return {s.base + ((lo - s.hva) >> page_shift),
+				s.base + ((hi - s.hva + page_size - 1) >> page_shift)};
+		}
+		void next()
+		{
+			++at_;
+			settle();
+		}
+	};
 	bool overlaps(GfnRange r, const Memslot *but) const;
 	u32 slots() const;
 
