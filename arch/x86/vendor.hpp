@@ -116,7 +116,8 @@ concept Vendor = requires(unsigned cpu) {
 	{ V::state_needs_loading } -> std::convertible_to<bool>;
 	/* PAE page-directory pointers are registers, loaded with CR3, and not read from memory at each walk. */
 	{ V::keeps_pdptes } -> std::convertible_to<bool>;
-	/* The processor itself may log what a guest writes: V::drain_log(vcpu) after each stay in the guest. */
+	/* The processor itself may log what a guest writes: V::has_logged(vcpu) after each stay in the guest, interrupts
+	 * off, and if so V::drain_log(vcpu), with interrupts. */
 	{ V::logs_writes } -> std::convertible_to<bool>;
 	{ V::init() } -> std::same_as<Errc>; /* module load */
 	V::exit();

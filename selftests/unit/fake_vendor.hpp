@@ -294,6 +294,7 @@ template <class Traits> struct FakeVendor {
 	/* What the guest has written and nobody has been told. */
 	static inline std::vector<u64> log;
 	static inline unsigned drains = 0;
+	static inline std::function<void()> draining; /* a test's, before it begins */
 
 	template <class Vcpu> static Fast fast_exit(Vcpu &v)
 	{
@@ -312,12 +313,21 @@ template <class Traits> struct FakeVendor {
 		default: return Fast::slow;
 		}
 	}
-	template <class Vcpu> static void drain_log(Vcpu &v)
+	template <class Vcpu> static bool has_logged(const Vcpu &v)
 	{
 		EXPECT_TRUE(hosted::interrupts_off());
+		EXPECT_EQ(v.mode.relaxed(), CpuMode::in_guest);
+		return !log.empty();
+	}
+	template <class Vcpu> static void drain_log(Vcpu &v)
+	{
+		EXPECT_FALSE(hosted::interrupts_off()) << "there may be hundreds of pages";
+		EXPECT_TRUE(hosted::preemption_off());
 		EXPECT_FALSE(hosted::in_guest_context()) << "RCU does not watch yet";
-		EXPECT_EQ(v.mode.relaxed(), CpuMode::in_guest) << "who sees it outside takes the log for empty";
+		EXPECT_EQ(v.mode.relaxed(), CpuMode::draining) << "who sees it outside takes the log for empty";
 		++drains;
+		if (draining)
+			draining();
 		v.log_writes({log.data(), log.size()});
 		log.clear();
 	}

@@ -46,6 +46,7 @@ template <class Traits> struct Run : testing::Test {
 		hosted::this_thread() = {};
 		V::log.clear();
 		V::drains = 0;
+		V::draining = {};
 		auto fd = Vm<V>::create(0);
 		EXPECT_TRUE(fd.ok());
 		vm = static_cast<Vm<V> *>(hosted::file_of(fd.peek()));

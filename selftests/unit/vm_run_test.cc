@@ -430,12 +430,43 @@ TEST_RUN(Flush, WaitsForAVcpuInTheGuestToLeave)
 
 TEST_RUN(Log, IsDrainedAtEachStay)
 {
-	then({.kind = K::interrupt});
+	then({.kind = K::interrupt}, [] { V::log = {page_size}; });
 	for (int i = 0; i < 3; ++i)
-		then({.kind = K::again});
+		then({.kind = K::again}, [] { V::log = {page_size}; });
 	halts();
 	expect_exit(KVM_EXIT_HLT); /* the fake looks at where */
 	EXPECT_EQ(V::drains, V::logs_writes ? 2u : 0u);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(V::drains, V::logs_writes ? 2u : 0u) << "nothing logged, nothing to do";
+}
+
+/* Its interrupt has been taken, the vCPU is out of the guest, and the log is not drained yet. */
+TEST_RUN(Log, AReaderWaitsForWhoIsDraining)
+{
+	if (!V::logs_writes)
+		return;
+	const kvm_userspace_memory_region r{0, KVM_MEM_LOG_DIRTY_PAGES, 0, sizeof ram, reinterpret_cast<u64>(ram)};
+	EXPECT_EQ(vm->ioctl(KVM_SET_USER_MEMORY_REGION, reinterpret_cast<unsigned long>(&r)), 0);
+	u64 bits = ~u64{0};
+	kvm_dirty_log log{};
+	log.dirty_bitmap = &bits;
+	std::atomic<bool> over{false};
+	std::thread other;
+	V::draining = [&] {
+		other = std::thread{[&] {
+			hosted::this_thread().cpu = 1;
+			EXPECT_EQ(vm->memory.get_dirty_log(Space::normal, log), Errc::ok);
+			over = true;
+		}};
+		std::this_thread::sleep_for(std::chrono::milliseconds{20});
+		EXPECT_FALSE(over);
+	};
+	then({.kind = K::interrupt}, [] { V::log = {3 * page_size}; });
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	other.join();
+	EXPECT_EQ(bits, u64{1} << 3);
 }
 
 TEST_RUN(Log, IsTheVmmsDirtyLog)

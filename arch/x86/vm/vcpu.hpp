@@ -99,7 +99,7 @@ public:
 	Next shutdown();
 	/* A fault of the nested page tables; code as pfec. */
 	Next tdp_fault(Gpa gpa, u32 code, FaultOf of);
-	/* Pages the processor has logged. Interrupts off. */
+	/* Pages the processor has logged. Preemption off. */
 	void log_writes(Span<const u64> gpas);
 	/* An entry that means «no slot here», whether it was read or written. */
 	Next misconfigured(Gpa gpa);

@@ -14,7 +14,8 @@ inline constexpr u32 flush_all = 1, /* by whatever root this vCPU will walk */
 		     load_root = 8;	/* the role asks for another one */
 }
 
-enum class CpuMode : u8 { outside, in_guest };
+/* draining: it has left the guest, and has still to say what its processor logged. */
+enum class CpuMode : u8 { outside, in_guest, draining };
 
 class VcpuBase {
 public:

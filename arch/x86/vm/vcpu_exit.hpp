@@ -140,7 +140,7 @@ template <Vendor V> Next Vcpu<V>::after_fault(const FaultOutcome &r, kx::emulate
 
 template <Vendor V> void Vcpu<V>::log_writes(Span<const u64> gpas)
 {
-	const RcuRead rcu{IrqsOff{}};
+	const RcuRead rcu;
 	for (u64 g : gpas)
 		vm.memory.logged(mmu, Gpa{g}.frame(), rcu);
 }

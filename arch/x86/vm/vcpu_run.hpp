@@ -195,11 +195,18 @@ template <Vendor V> Next Vcpu<V>::enter_once()
 			kx_machine_check();
 			fast = Fast::slow;
 		}
-		/* Outside is who has drained: an interrupt, or the mode, tells whoever waits for it. */
+		/* Outside is who has nothing to drain: whoever waits for that looks at the mode once this CPU has taken
+		 * his interrupt. There may be hundreds of pages to mark, which no interrupt has to wait for. */
+		bool logged = false;
 		if constexpr (V::logs_writes)
-			V::drain_log(*this);
-		mode.release(CpuMode::outside);
+			logged = V::has_logged(*this);
+		mode.release(logged ? CpuMode::draining : CpuMode::outside);
 		kx_guest_interrupts();
+		if constexpr (V::logs_writes)
+			if (logged) {
+				V::drain_log(*this);
+				mode.release(CpuMode::outside);
+			}
 	} else {
 		mode.release(CpuMode::outside);
 		kx_guest_leave();

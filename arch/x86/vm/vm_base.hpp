@@ -66,8 +66,9 @@ public:
 		kx_kick_end();
 	}
 
-	/* Every vCPU has left the guest at least once, and said what it had logged, when this returns.
-	 * Interrupts on. */
+	/* Every vCPU has left the guest at least once, and said what it had logged, when this returns. Who was
+	 * in it has left by the time the kick is answered; who still drains is not interrupted by other threads
+	 * of its CPU. Interrupts on. */
 	void drain_all_vcpus()
 	{
 		kx_kick_begin();
@@ -75,6 +76,9 @@ public:
 			if (v->mode.acquire() == CpuMode::in_guest)
 				kx_kick_add(v->cpu.relaxed());
 		kx_kick_end();
+		for (VcpuBase *v = first_vcpu(); v; v = v->next)
+			while (v->mode.acquire() == CpuMode::draining)
+				kx_cond_resched();
 	}
 
 	/* A guest's write of 1 to 8 bytes, to where no memory is. In a vCPU's thread; may sleep. */

@@ -268,12 +268,11 @@ public:
 	/* Instructions this guest's CPUID does not have must not work. */
 	void follow_cpuid(const CpuidTable &cpuid);
 
-	/* What the guest has written since: guest-physical addresses of pages. f is called once, or not at all. */
+	bool has_logged() const { return vmread<Field::guest_pml_index>() != log_entries - 1; }
+	/* What the guest has written since: guest-physical addresses of pages. */
 	template <class F> void drain_log(F f)
 	{
 		const u16 next = vmread<Field::guest_pml_index>();
-		if (next == log_entries - 1) [[likely]]
-			return;
 		/* It counts down, from the last to below the first. SDM vol. 3 §29.3.6 */
 		const u16 first = next < log_entries ? u16(next + 1) : u16{0};
 		f(Span<const u64>{log_->gpa + first, size_t(log_entries - first)});

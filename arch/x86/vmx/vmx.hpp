@@ -37,11 +37,11 @@ struct Vmx {
 	{
 		return {v.hw.idt_vectoring(), v.hw.reason(), v.hw.qualification()};
 	}
-	/* Interrupts off, RCU watching: whoever wants a vCPU's log to be empty sends it an interrupt. */
+	template <class Vcpu> static bool has_logged(const Vcpu &v) { return host.caps().pml && v.hw.has_logged(); }
+	/* Preemption off. */
 	template <class Vcpu> static void drain_log(Vcpu &v)
 	{
-		if (host.caps().pml)
-			v.hw.drain_log([&v](Span<const u64> written) { v.log_writes(written); });
+		v.hw.drain_log([&v](Span<const u64> written) { v.log_writes(written); });
 	}
 	/* Whether the guest's mode is one that can be entered; if not, *why has been told to the VMM. */
 	template <class Vcpu> static Next check_mode(Vcpu &v)
