@@ -290,6 +290,8 @@ template <class Traits> struct FakeVendor {
 	static Errc online(unsigned) { return Errc::ok; }
 	static void offline(unsigned) {}
 	static void emergency() {}
+	static VirtSupport support() { return {}; }
+	static MmuCaps mmu_caps() { return {}; }
 
 	/* What the guest has written and nobody has been told. */
 	static inline std::vector<u64> log;
@@ -396,6 +398,7 @@ template <class Traits> struct FakeVendor {
 	template <class Vcpu> static void cpuid_changed(Vcpu &) {}
 };
 
+/* All that the core uses of a vendor is in the concept, and here. */
 static_assert(Vendor<FakeVendor<SelfContained>> && Vendor<FakeVendor<InACache>>);
 
 }
