@@ -124,6 +124,7 @@ kx_u64 kx_host_present(kx_u64 hva, unsigned n, kx_u64 *pfns, kx_u64 *writable, u
 
 /* --- address space of the VMM ---------------------------------------------------------------- */
 const void *kx_current_mm(void);		/* identity only */
+unsigned kx_current_pid(void);			/* of the thread, as the host's first namespace counts */
 int kx_notifier_register(void *n, void *owner);	/* sleeps; current's mm; keeps the mm's structure alive */
 void kx_notifier_unregister(void *n);		/* sleeps for a grace period; afterwards no callback runs */
 
@@ -232,6 +233,10 @@ int kx_in_compat(void);				/* current's system call is one of a 32-bit program *
 int kx_fd_vm(void *vm);				/* installs "kvm-vm"; last step of creation; fd or -errno */
 int kx_fd_vcpu_prepare(void *vcpu, unsigned id, void **file);	/* "kvm-vcpu:ID": a number, not yet open */
 void kx_fd_publish(int fd, void *file);		/* cannot fail */
+/* Statistics, for reading: "kvm-vm-stats", "kvm-vcpu-stats:ID". Read by kxc_*_stats, released as a file of the
+ * VM or the vCPU is, which the caller has counted; fd or -errno. */
+int kx_fd_vm_stats(void *vm);
+int kx_fd_vcpu_stats(void *vcpu, unsigned id);
 
 /* --- eventfds of the VMM */
 int kx_eventfd_get(int fd, void **eventfd);	/* owes a put; -EBADF, -EINVAL: not an eventfd */
@@ -254,6 +259,9 @@ long kxc_vm_ioctl(void *vm, unsigned cmd, unsigned long arg);
 long kxc_vcpu_ioctl(void *vcpu, unsigned cmd, unsigned long arg);
 void kxc_vm_release(void *vm);			/* last reference of the file */
 void kxc_vcpu_release(void *vcpu);
+/* Up to n bytes from position pos on, to an address of user space: how many, 0 at the end, -EFAULT; sleeps. */
+long kxc_vm_stats(void *vm, kx_u64 to, kx_size n, kx_u64 pos);
+long kxc_vcpu_stats(void *vcpu, kx_u64 to, kx_size n, kx_u64 pos);
 void *kxc_vcpu_page(void *vcpu, unsigned long pgoff);	/* page of the vCPU's mmap area, NULL: SIGBUS */
 
 void kxc_sched_in(void *owner, unsigned cpu);	/* preemption off */

@@ -52,6 +52,8 @@ template <Vendor V> consteval Door door_for()
 		.vm_release = [](void *m) { static_cast<M *>(m)->close(); },
 		.vcpu_ioctl = [](void *c, unsigned cmd, unsigned long arg) { return static_cast<C *>(c)->ioctl(cmd, arg); },
 		.vcpu_release = [](void *c) { static_cast<C *>(c)->vm.close(); },
+		.vm_stats = [](void *m, u64 to, size_t n, u64 pos) { return static_cast<M *>(m)->read_stats(to, n, pos); },
+		.vcpu_stats = [](void *c, u64 to, size_t n, u64 pos) { return static_cast<C *>(c)->read_stats(to, n, pos); },
 		.vcpu_page = [](void *c, unsigned long n) { return static_cast<C *>(c)->page(n); },
 		.sched_in = [](void *c, unsigned cpu) { static_cast<C *>(c)->sched_in(cpu); },
 		.sched_out = [](void *c) { static_cast<C *>(c)->sched_out(); },
@@ -108,6 +110,8 @@ long kxc_vm_ioctl(void *vm, unsigned cmd, unsigned long arg) { return door->vm_i
 long kxc_vcpu_ioctl(void *vcpu, unsigned cmd, unsigned long arg) { return door->vcpu_ioctl(vcpu, cmd, arg); }
 void kxc_vm_release(void *vm) { door->vm_release(vm); }
 void kxc_vcpu_release(void *vcpu) { door->vcpu_release(vcpu); }
+long kxc_vm_stats(void *vm, kx_u64 to, kx_size n, kx_u64 pos) { return door->vm_stats(vm, to, n, pos); }
+long kxc_vcpu_stats(void *vcpu, kx_u64 to, kx_size n, kx_u64 pos) { return door->vcpu_stats(vcpu, to, n, pos); }
 void *kxc_vcpu_page(void *vcpu, unsigned long pgoff) { return door->vcpu_page(vcpu, pgoff); }
 void kxc_sched_in(void *vcpu, unsigned cpu) { door->sched_in(vcpu, cpu); }
 void kxc_sched_out(void *vcpu) { door->sched_out(vcpu); }

@@ -82,6 +82,9 @@ void kx_fd_publish(int fd, void *file)
 	f.table[unsigned(fd)].open = true;
 }
 
+int kx_fd_vm_stats(void *vm) { return make(vm, true); }
+int kx_fd_vcpu_stats(void *vcpu, unsigned) { return make(vcpu, true); }
+
 int kx_eventfd_get(int fd, void **eventfd)
 {
 	EventFds &e = eventfds();

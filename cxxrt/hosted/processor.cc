@@ -10,6 +10,7 @@ using namespace kx::hosted;
 extern "C" {
 
 const void *kx_current_mm(void) { return &context; }
+unsigned kx_current_pid(void) { return 1; }
 int kx_in_compat(void) { return 0; }
 int kx_notifier_register(void *, void *) { return 0; }
 void kx_notifier_unregister(void *) {}

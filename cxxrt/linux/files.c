@@ -63,6 +63,24 @@ static int vcpu_release(struct inode *i, struct file *f)
 	return 0;
 }
 
+static ssize_t vm_stats_read(struct file *f, char __user *to, size_t n, loff_t *pos)
+{
+	long got = kxc_vm_stats(f->private_data, (unsigned long)to, n, *pos);
+
+	if (got > 0)
+		*pos += got;
+	return got;
+}
+
+static ssize_t vcpu_stats_read(struct file *f, char __user *to, size_t n, loff_t *pos)
+{
+	long got = kxc_vcpu_stats(f->private_data, (unsigned long)to, n, *pos);
+
+	if (got > 0)
+		*pos += got;
+	return got;
+}
+
 static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 {
 	void *p = kxc_vcpu_page(vmf->vma->vm_file->private_data, vmf->pgoff);
@@ -94,13 +112,21 @@ static const struct file_operations vcpu_fops = {
 	.mmap = vcpu_mmap, .llseek = noop_llseek,
 };
 
-static int prepare(const char *name, const struct file_operations *ops, void *object, struct file **file)
+/* (KVM's does not seek, and its documentation says that it may be used.) */
+static const struct file_operations vm_stats_fops = {
+	.owner = THIS_MODULE, .release = vm_release, .read = vm_stats_read, .llseek = no_seek_end_llseek,
+};
+static const struct file_operations vcpu_stats_fops = {
+	.owner = THIS_MODULE, .release = vcpu_release, .read = vcpu_stats_read, .llseek = no_seek_end_llseek,
+};
+
+static int prepare(const char *name, const struct file_operations *ops, void *object, int flags, struct file **file)
 {
 	int fd = get_unused_fd_flags(O_CLOEXEC);
 
 	if (fd < 0)
 		return fd;
-	*file = anon_inode_getfile(name, ops, object, O_RDWR);
+	*file = anon_inode_getfile(name, ops, object, flags);
 	if (IS_ERR(*file)) {
 		put_unused_fd(fd);
 		return PTR_ERR(*file);
@@ -116,7 +142,7 @@ int kx_in_compat(void)
 int kx_fd_vm(void *vm)
 {
 	struct file *file;
-	int fd = prepare("kvm-vm", &vm_fops, vm, &file);
+	int fd = prepare("kvm-vm", &vm_fops, vm, O_RDWR, &file);
 
 	if (fd >= 0)
 		fd_install(fd, file);
@@ -128,12 +154,37 @@ int kx_fd_vcpu_prepare(void *vcpu, unsigned int id, void **file)
 	char name[32];
 
 	snprintf(name, sizeof(name), "kvm-vcpu:%u", id);
-	return prepare(name, &vcpu_fops, vcpu, (struct file **)file);
+	return prepare(name, &vcpu_fops, vcpu, O_RDWR, (struct file **)file);
 }
 
 void kx_fd_publish(int fd, void *file)
 {
 	fd_install(fd, file);
+}
+
+static int stats(const char *name, const struct file_operations *ops, void *object)
+{
+	struct file *file;
+	int fd = prepare(name, ops, object, O_RDONLY, &file);
+
+	if (fd >= 0) {
+		file->f_mode |= FMODE_PREAD;
+		fd_install(fd, file);
+	}
+	return fd;
+}
+
+int kx_fd_vm_stats(void *vm)
+{
+	return stats("kvm-vm-stats", &vm_stats_fops, vm);
+}
+
+int kx_fd_vcpu_stats(void *vcpu, unsigned int id)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "kvm-vcpu-stats:%u", id);
+	return stats(name, &vcpu_stats_fops, vcpu);
 }
 
 int kx_eventfd_get(int fd, void **eventfd)

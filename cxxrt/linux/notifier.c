@@ -54,6 +54,11 @@ const void *kx_current_mm(void)
 	return current->mm;
 }
 
+unsigned int kx_current_pid(void)
+{
+	return task_pid_nr(current);
+}
+
 int kx_notifier_register(void *n, void *owner)
 {
 	struct kx_notifier *notifier = n;

@@ -22,7 +22,7 @@ KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault(Vcpu &v, Gpa gpa, u32 
 	}
 	const unsigned tables = v.root->tree.tables_for_fault();
 	if (v.tables.size() < tables && v.tables.top_up(tables) != Errc::ok) [[unlikely]]
-		return {FaultKind::failed, Errc::nomem};
+		return failed(v, Errc::nomem);
 
 	SrcuRead srcu{slots_.srcu()};
 	const SlotSet &set = *slots_.current(v.space, srcu);
@@ -30,8 +30,10 @@ KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault(Vcpu &v, Gpa gpa, u32 
 	if (!slot || !v.root->tree.reaches(gfn)) [[unlikely]]
 		return fault_mmio(v, set, gfn);
 	const Access want = access_of(code);
-	if (slot->readonly && want == Access::write)
+	if (slot->readonly && want == Access::write) {
+		v.stats.faults_readonly.count();
 		return {FaultKind::readonly};
+	}
 
 	AttemptResult a = attempt(v, set, *slot, gfn, want, nullptr, 0);
 	if (a.what != Attempt::absent) [[likely]]
@@ -39,14 +41,14 @@ KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault(Vcpu &v, Gpa gpa, u32 
 
 	/* What the first attempt has linked may be cut off again before the second. */
 	if (v.tables.top_up(tables) != Errc::ok) [[unlikely]]
-		return {FaultKind::failed, Errc::nomem};
+		return failed(v, Errc::nomem);
 	/* The sequence is read before the host is asked: an invalidation that ends after this makes the
 	 * answer void. */
 	const u64 sequence = invalidations_.sequence();
 	Result<HostPage> r = host_.pin(slot->hva_of(gfn), want);
 	v.stats.faults_pinned.count();
 	if (!r.ok())
-		return {FaultKind::failed, r.error()};
+		return failed(v, r.error());
 	const HostPage page = kx::move(r).take();
 	return count_mapped(v, attempt(v, set, *slot, gfn, want, &page, sequence));
 }
@@ -92,6 +94,12 @@ KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::count_mapped(Vcpu &v, const 
 	return {FaultKind::retry};
 }
 
+KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::failed(Vcpu &v, Errc e)
+{
+	v.stats.faults_failed.count();
+	return {FaultKind::failed, e};
+}
+
 KX_MEMORY bool Memory<F, Tlb, Words, Host>::is_remembered_mmio(const Vcpu &v, Gfn gfn) const
 {
 	const Tree &tree = v.root->tree;
@@ -103,17 +111,20 @@ KX_MEMORY bool Memory<F, Tlb, Words, Host>::is_remembered_mmio(const Vcpu &v, Gf
 
 KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault_mmio(Vcpu &v, const SlotSet &set, Gfn gfn)
 {
-	v.stats.faults_mmio.count();
 	const Tree &tree = v.root->tree;
-	if (!tree.reaches(gfn))
-		return {FaultKind::mmio};
-	const Level empty = set.empty_level(gfn, tree.top());
-	Batch owed = batch();
-	ReadGuard lock{mmu_lock_};
-	if (!slots_.is_current(v.space, set, lock.held()))
-		return {FaultKind::retry};
-	Install<F, Words> install{tree, v.tables, owed.debt(), lock.held()};
-	install.remember_mmio(gfn, empty, tree.find(gfn, lock.held()));
+	if (tree.reaches(gfn)) {
+		const Level empty = set.empty_level(gfn, tree.top());
+		Batch owed = batch();
+		ReadGuard lock{mmu_lock_};
+		if (!slots_.is_current(v.space, set, lock.held())) {
+			v.stats.faults_retried.count();
+			return {FaultKind::retry};
+		}
+		Install<F, Words> install{tree, v.tables, owed.debt(), lock.held()};
+		if (install.remember_mmio(gfn, empty, tree.find(gfn, lock.held())) == Installed::mapped)
+			v.stats.mmio_entries.count();
+	}
+	v.stats.faults_mmio.count();
 	return {FaultKind::mmio};
 }
 
@@ -133,11 +144,13 @@ KX_MEMORY FastFault Memory<F, Tlb, Words, Host>::fast_fault(Vcpu &v, Gpa gpa, u3
 	const auto spot = tree.find(gfn, rcu);
 	if (spot.level != Level::page || !spot.value.is_present())
 		return FastFault::slow;
-	if (!spot.value.is_writable()) {
-		if (!tree.grant_write(spot, rcu))
-			return FastFault::slow;
-		slots_.mark(v.space, rcu, v.faults, gfn);
+	if (spot.value.is_writable()) {
+		v.stats.faults_fast_spurious.count();
+		return FastFault::fixed;
 	}
+	if (!tree.grant_write(spot, rcu))
+		return FastFault::slow;
+	slots_.mark(v.space, rcu, v.faults, gfn);
 	v.stats.faults_fast.count();
 	return FastFault::fixed;
 }

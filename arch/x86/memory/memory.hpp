@@ -131,6 +131,7 @@ private:
 	{
 		return {s.range(), s.hva, s.congruent, s.log != nullptr, s.readonly};
 	}
+	static FaultOutcome failed(Vcpu &, Errc);
 	FaultOutcome fault_mmio(Vcpu &, const SlotSet &, Gfn);
 	bool is_remembered_mmio(const Vcpu &, Gfn) const;
 	AttemptResult attempt(Vcpu &, const SlotSet &, const Memslot &, Gfn, Access, const HostPage *, u64 sequence);

@@ -4,19 +4,23 @@
 
 namespace kx {
 
-/* Counts that one thread at a time makes and any thread may read: no locked instruction. */
+/* Counts that one thread at a time makes and any thread may read: one instruction that reads and writes whole,
+ * and is not locked. (A relaxed load and store are three.) */
 class Counter {
 	u64 v_ = 0;
 
 public:
-	void count(u64 n = 1) { __atomic_store_n(&v_, get() + n, __ATOMIC_RELAXED); }
+	void count(u64 n = 1) { asm("addq %1, %0" : "+m"(v_) : "er"(n) : "cc"); }
 	u64 get() const { return __atomic_load_n(&v_, __ATOMIC_RELAXED); }
 };
 
 /* Of one vCPU; its own thread writes. */
 struct VcpuMmuStats {
-	Counter faults_fixed, faults_spurious, faults_retried, faults_mmio, faults_remembered_mmio;
+	Counter faults_fixed, faults_spurious, faults_retried, faults_failed;
+	Counter faults_mmio, faults_readonly, faults_remembered_mmio;
 	Counter faults_fast;	/* permission-only, fixed without a lock */
+	Counter faults_fast_spurious; /* and there was nothing to fix any more */
+	Counter mmio_entries;	/* made to remember that there is no slot */
 	Counter faults_pinned;	/* the host had to be asked for the page; the rest found it present */
 	Counter mapped[3];	/* by level: 4 KiB, 2 MiB, 1 GiB */
 	Counter mapped_around;

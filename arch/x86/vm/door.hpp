@@ -17,6 +17,8 @@ struct Door {
 	void (*vm_release)(void *vm);
 	long (*vcpu_ioctl)(void *vcpu, unsigned cmd, unsigned long arg);
 	void (*vcpu_release)(void *vcpu);
+	long (*vm_stats)(void *vm, u64 to, size_t n, u64 pos);
+	long (*vcpu_stats)(void *vcpu, u64 to, size_t n, u64 pos);
 	void *(*vcpu_page)(void *vcpu, unsigned long pgoff);
 	void (*sched_in)(void *vcpu, unsigned cpu);
 	void (*sched_out)(void *vcpu);

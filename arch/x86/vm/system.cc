@@ -71,6 +71,7 @@ long check_extension(unsigned long cap)
 	case KVM_CAP_IOEVENTFD:
 	case KVM_CAP_IOEVENTFD_NO_LENGTH:
 	case KVM_CAP_IOEVENTFD_ANY_LENGTH:
+	case KVM_CAP_BINARY_STATS_FD:
 		return 1;
 	case KVM_CAP_IRQ_ROUTING:
 		return 4096; /* QEMU asks in every mode; there is nothing to route without a controller */

@@ -4,6 +4,7 @@
 #include "arch/x86/cpu/msr.hpp"
 #include "arch/x86/cpu/supported_cpuid.hpp"
 #include "arch/x86/mmu/caps.hpp"
+#include "uapi/kvmxx.h"
 
 namespace kx {
 
@@ -28,6 +29,6 @@ long check_extension(unsigned long cap);
 /* The ioctls of /dev/kvmxx, but for KVM_CREATE_VM. */
 long system_ioctl(unsigned cmd, unsigned long arg);
 
-inline constexpr u32 max_vcpus = 1024, max_vcpu_id = 4096;
+inline constexpr u32 max_vcpus = KVMXX_MAX_VCPUS, max_vcpu_id = KVMXX_MAX_VCPU_ID;
 
 }

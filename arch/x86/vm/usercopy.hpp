@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Structures to and from the VMM. Each is copied once and then looked at. May sleep. */
 #pragma once
-#include <linux/kvm.h>
 #include <type_traits>
 #include "cxxrt/alloc.hpp"
+#include "uapi/kvmxx.h"
 
 namespace kx {
 
@@ -23,12 +23,8 @@ template <class T> Errc to_user(u64 at, const T &t)
 	return kx_copy_to_user(at, &t, sizeof t) ? Errc::fault : Errc::ok;
 }
 
-/* UAPI as C lays it out: the numbers VMMs were compiled with. */
-static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8 && sizeof(kvm_msr_list) == 4);
-static_assert(sizeof(kvm_coalesced_mmio_ring) == 8 && sizeof(kvm_signal_mask) == 4);
-static_assert(KVM_SET_CPUID2 == 0x4008ae90 && KVM_GET_SUPPORTED_CPUID == 0xc008ae05);
-static_assert(KVM_GET_MSRS == 0xc008ae88 && KVM_GET_MSR_INDEX_LIST == 0xc004ae02);
-static_assert(KVM_SET_SIGNAL_MASK == 0x4004ae8b && KVM_RUN == 0xae80);
+/* What a system call returns. */
+template <class T> long as_long(const Result<T> &r) { return r.ok() ? long(r.peek()) : -long(r.error()); }
 
 /* What the list structures begin with; their entries follow. */
 struct ListHead { /* kvm_cpuid2, kvm_cpuid, kvm_msrs */

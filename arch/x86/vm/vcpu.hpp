@@ -14,6 +14,7 @@
 #include "arch/x86/emulate/outcome.hpp"
 #include "arch/x86/emulate/task_switch.hpp"
 #include "arch/x86/vm/fetch_memo.hpp"
+#include "arch/x86/vm/vcpu_stats.hpp"
 #include "arch/x86/vm/vm.hpp"
 
 namespace kx {
@@ -40,6 +41,7 @@ public:
 	u64 tsc_aux = 0;
 	u32 pkru = 0;
 	kvm_run *run = nullptr;
+	VcpuStats stats;
 
 	Vcpu(Vm<V> &v, u32 id);
 	~Vcpu();
@@ -49,6 +51,9 @@ public:
 	/* --- the file ------------------------------------------------------------------------- */
 	long ioctl(unsigned cmd, unsigned long arg);
 	void *page(unsigned long pgoff);
+	Result<int> stats_fd();
+	/* From its file of statistics, in any thread. Sleeps. */
+	long read_stats(u64 to, size_t n, u64 pos) const;
 	void sched_in(unsigned c);
 	void sched_out() { hw.unloaded(); }
 

@@ -180,6 +180,7 @@ template <Vendor V> emulate::Translation VcpuMachine<V>::translate(Gva a, emulat
 
 template <Vendor V> Next Vcpu<V>::emulate(emulate::Hint hint)
 {
+	stats.insn_emulation.count();
 	VcpuMachine<V> m{*this};
 	return outcome(kx::emulate::begin(m, emulation, hint));
 }

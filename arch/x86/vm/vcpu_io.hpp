@@ -18,6 +18,7 @@ template <Vendor V> Next Vcpu<V>::port_exit(PioDirection d, u16 port, u8 size, u
 
 template <Vendor V> Next Vcpu<V>::mmio_exit(const kx::emulate::Outcome &o, u8 is_write)
 {
+	stats.mmio_exits.count();
 	run->exit_reason = KVM_EXIT_MMIO;
 	run->mmio.phys_addr = o.gpa.raw();
 	run->mmio.len = o.len;
@@ -29,6 +30,7 @@ template <Vendor V> Next Vcpu<V>::mmio_exit(const kx::emulate::Outcome &o, u8 is
 template <Vendor V> Next Vcpu<V>::pio(PioDirection d, u16 port, u8 size, u64 next_rip)
 {
 	using K = kx::emulate::PendingAccess::Kind;
+	stats.io_exits.count();
 	if (d == PioDirection::out) {
 		const u64 v = hw.gpr(Gpr::rax);
 		if (vm.write(Bus::pio, port, &v, size) == Taken::yes)
@@ -50,6 +52,8 @@ template <Vendor V> Next Vcpu<V>::pio(PioDirection d, u16 port, u8 size, u64 nex
 template <Vendor V> Next Vcpu<V>::string_pio(PioDirection d, u16 port, u8 size)
 {
 	using D = kx::emulate::PortDirection;
+	stats.io_exits.count();
+	stats.insn_emulation.count();
 	VcpuMachine<V> m{*this};
 	return outcome(kx::emulate::begin(m, emulation, {}, {size, d == PioDirection::in ? D::in : D::out, port}));
 }

@@ -230,11 +230,13 @@ template <Vendor V> Next Vcpu<V>::loop()
 		if (n != Next::guest)
 			return n;
 		if (run->request_interrupt_window && ready_for_injection()) {
+			stats.request_irq_exits.count();
 			run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
 			return Next::user;
 		}
 		if (__atomic_load_n(thread_flags, __ATOMIC_RELAXED) & KX_THREAD_WORK)
 			if (kx_thread_handle_work()) {
+				stats.signal_exits.count();
 				run->exit_reason = KVM_EXIT_INTR;
 				return fail(Errc::intr);
 			}

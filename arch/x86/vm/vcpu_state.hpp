@@ -378,12 +378,30 @@ template <Vendor V> long Vcpu<V>::ioctl(unsigned cmd, unsigned long arg)
 	default: {
 		const OnCpu on{*this};
 		note_position();
-		r = cmd == KVM_GET_MSRS || cmd == KVM_SET_MSRS ? msrs_ioctl(cmd, arg) : -long(state_ioctl(cmd, arg));
+		r = cmd == KVM_GET_MSRS || cmd == KVM_SET_MSRS ? msrs_ioctl(cmd, arg)
+		    : cmd == KVM_GET_STATS_FD			 ? as_long(stats_fd())
+								 : -long(state_ioctl(cmd, arg));
 		break;
 	}
 	}
 	mutex.unlock();
 	return r;
+}
+
+template <Vendor V> Result<int> Vcpu<V>::stats_fd()
+{
+	vm.get_file();
+	const int fd = kx_fd_vcpu_stats(this, id);
+	if (fd >= 0)
+		return fd;
+	vm.put_file(); /* not the last: this is an ioctl of another */
+	return Errc(-fd);
+}
+
+template <Vendor V> long Vcpu<V>::read_stats(u64 to, size_t n, u64 pos) const
+{
+	const vcpu_stat::Source from{stats, mmu.stats};
+	return as_long(kx::read_stats(StatsId{vm.creator, id}, vcpu_stat::descs, vcpu_stat::table, from, to, n, pos));
 }
 
 template <Vendor V> void *Vcpu<V>::page(unsigned long pgoff)

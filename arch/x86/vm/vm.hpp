@@ -28,6 +28,8 @@ public:
 	static Result<int> create(unsigned long type);
 	/* nosys: not an ioctl of a VM. */
 	long ioctl(unsigned cmd, unsigned long arg);
+	/* From its file of statistics. Sleeps. */
+	long read_stats(u64 to, size_t n, u64 pos) const;
 	void close()
 	{
 		if (put_file())
@@ -38,6 +40,8 @@ private:
 	Errc init();
 	static void destroy(void *work);
 	Result<int> create_vcpu(unsigned long id);
+	Result<int> stats_fd();
+	Result<int> stats_fd_of(unsigned long id);
 	Errc set_region(unsigned long arg);
 	Errc get_dirty_log(unsigned long arg);
 };

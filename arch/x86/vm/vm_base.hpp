@@ -20,6 +20,7 @@ class VmBase {
 public:
 	Mutex lock{KX_LOCK_VM};
 	const void *const mm = kx_current_mm();
+	const u32 creator = kx_current_pid();
 	u32 vcpus = 0; /* by lock */
 	VmTsc tsc;     /* by clock_lock */
 	VmClock clock{kx_boot_ns()}; /* by clock_lock */

@@ -4,6 +4,7 @@
 #include "arch/x86/vm/usercopy.hpp"
 #include "arch/x86/vm/vcpu.hpp"
 #include "arch/x86/vm/vm.hpp"
+#include "arch/x86/vm/vm_stats.hpp"
 
 namespace kx {
 
@@ -71,6 +72,31 @@ template <Vendor V> Result<int> Vm<V>::create_vcpu(unsigned long n)
 	return fd;
 }
 
+template <Vendor V> Result<int> Vm<V>::stats_fd()
+{
+	get_file();
+	const int fd = kx_fd_vm_stats(this);
+	if (fd >= 0)
+		return fd;
+	put_file(); /* not the last: this is an ioctl of another */
+	return Errc(-fd);
+}
+
+template <Vendor V> Result<int> Vm<V>::stats_fd_of(unsigned long id)
+{
+	if (id == KVMXX_STATS_OF_VM)
+		return stats_fd();
+	for (VcpuBase *v = first_vcpu(); v; v = v->next)
+		if (v->id == id)
+			return static_cast<Vcpu<V> *>(v)->stats_fd();
+	return Errc::noent;
+}
+
+template <Vendor V> long Vm<V>::read_stats(u64 to, size_t n, u64 pos) const
+{
+	return as_long(kx::read_stats(StatsId{creator}, vm_stat::descs, vm_stat::table, memory.stats(), to, n, pos));
+}
+
 template <Vendor V> Errc Vm<V>::set_region(unsigned long arg)
 {
 	/* One space: its number in the upper half of the slot is refused with the rest. */
@@ -87,15 +113,17 @@ template <Vendor V> Errc Vm<V>::get_dirty_log(unsigned long arg)
 
 template <Vendor V> long Vm<V>::ioctl(unsigned cmd, unsigned long arg)
 {
+	if (cmd == KVMXX_GET_STATS_FD) /* by others too, and of a VM that has died */
+		return as_long(stats_fd_of(arg));
 	if (mm != kx_current_mm() || dead())
 		return -long(Errc::io);
 	switch (cmd) {
 	case KVM_CHECK_EXTENSION:
 		return check_extension(arg);
-	case KVM_CREATE_VCPU: {
-		auto r = create_vcpu(arg);
-		return r.ok() ? r.peek() : -long(r.error());
-	}
+	case KVM_CREATE_VCPU:
+		return as_long(create_vcpu(arg));
+	case KVM_GET_STATS_FD:
+		return as_long(stats_fd());
 	case KVM_SET_USER_MEMORY_REGION:
 		return -long(set_region(arg));
 	case KVM_GET_DIRTY_LOG:
