@@ -20,6 +20,7 @@
 
 #define KVMXX_MAX_VCPUS		1024
 #define KVMXX_MAX_VCPU_ID	4096	/* they are below it */
+#define KVMXX_BUS_ZONES		1000	/* coalesced, on each of the buses; as KVM has it */
 #define KVMXX_STAT_NAME_SIZE	48	/* kvm_stats_header.name_size; as KVM has it */
 
 /*

@@ -5,6 +5,6 @@
 namespace kx {
 
 enum class Bus : u8 { mmio, pio, ccw /* s390's: may be named, no guest here can write there */ };
-enum class Taken : u8 { no, yes }; /* a guest's write, by somebody in the kernel: it does not exit */
+enum class Taken : u8 { no, yes }; /* a guest's access, by somebody in the kernel: it does not exit */
 
 }

@@ -234,7 +234,7 @@ template <Vendor V> Next Vcpu<V>::outcome(kx::emulate::Outcome o)
 			return mmio_exit(o, 0);
 		case K::mmio_write:
 			hw.set_interrupt_shadow(InterruptShadow::none); /* the instruction, or the element, is done otherwise */
-			if (vm.write(Bus::mmio, o.gpa.raw(), &o.data, o.len) == Taken::no)
+			if (vm.devices.write(*this, Bus::mmio, o.gpa.raw(), &o.data, o.len) == Taken::no)
 				return mmio_exit(o, 1);
 			{
 				VcpuMachine<V> m{*this};
@@ -243,7 +243,7 @@ template <Vendor V> Next Vcpu<V>::outcome(kx::emulate::Outcome o)
 			break;
 		case K::port_out:
 			hw.set_interrupt_shadow(InterruptShadow::none);
-			if (o.count == 1 && vm.write(Bus::pio, o.port, pio_page.get(), o.len) == Taken::yes) {
+			if (o.count == 1 && vm.devices.write(*this, Bus::pio, o.port, pio_page.get(), o.len) == Taken::yes) {
 				VcpuMachine<V> m{*this};
 				o = kx::emulate::port_done(m, emulation);
 				break;

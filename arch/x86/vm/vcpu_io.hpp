@@ -33,7 +33,7 @@ template <Vendor V> Next Vcpu<V>::pio(PioDirection d, u16 port, u8 size, u64 nex
 	stats.io_exits.count();
 	if (d == PioDirection::out) {
 		const u64 v = hw.gpr(Gpr::rax);
-		if (vm.write(Bus::pio, port, &v, size) == Taken::yes)
+		if (vm.devices.write(*this, Bus::pio, port, &v, size) == Taken::yes)
 			return skip(next_rip);
 		__builtin_memcpy(pio_page.get(), &v, sizeof v);
 		/* The quirk of port 0x7e: VMMs that reset the vCPU there expect RIP behind the OUT. */

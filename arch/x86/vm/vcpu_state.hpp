@@ -409,7 +409,7 @@ template <Vendor V> void *Vcpu<V>::page(unsigned long pgoff)
 	switch (pgoff) {
 	case 0: return run;
 	case KVM_PIO_PAGE_OFFSET: return pio_page.get();
-	case KVM_COALESCED_MMIO_PAGE_OFFSET: return vm.zones.ring_page();
+	case KVM_COALESCED_MMIO_PAGE_OFFSET: return vm.devices.ring_page();
 	default: return nullptr;
 	}
 }

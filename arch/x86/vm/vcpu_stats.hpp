@@ -34,7 +34,7 @@ struct Source {
 };
 
 /* KVM counts each fault it has taken, and those fixed without a lock both as such and by what became of them. */
-constexpr u64 taken(const VcpuMmuStats &m)
+inline u64 taken(const VcpuMmuStats &m)
 {
 	return m.faults_fixed.get() + m.faults_spurious.get() + m.faults_retried.get() + m.faults_failed.get() +
 	       m.faults_mmio.get() + m.faults_readonly.get() + m.faults_fast.get() + m.faults_fast_spurious.get();

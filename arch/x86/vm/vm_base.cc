@@ -59,12 +59,12 @@ Errc VmBase::base_ioctl(unsigned cmd, unsigned long arg)
 	case KVM_UNREGISTER_COALESCED_MMIO: {
 		const auto z = KX_TRY(from_user<kvm_coalesced_mmio_zone>(arg));
 		Guard g{lock};
-		return cmd == KVM_REGISTER_COALESCED_MMIO ? zones.add(z) : zones.remove(z);
+		return cmd == KVM_REGISTER_COALESCED_MMIO ? devices.add_zone(z) : devices.remove_zones(z);
 	}
 	case KVM_IOEVENTFD: {
 		const auto r = KX_TRY(from_user<kvm_ioeventfd>(arg));
 		Guard g{lock};
-		return ioeventfds.change(r);
+		return devices.change_eventfd(r);
 	}
 	default:
 		return Errc::notty;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A virtual machine, but for its memory: vCPUs, clock, TSC, zones, and how all of its vCPUs are reached. */
+/* A virtual machine, but for its memory: vCPUs, clock, TSC, devices, and how all of its vCPUs are reached. */
 #pragma once
 #include <linux/kvm.h>
 #include "arch/x86/cpu/clock.hpp"
 #include "arch/x86/cpu/tsc.hpp"
-#include "arch/x86/vm/coalesced.hpp"
-#include "arch/x86/vm/ioeventfds.hpp"
+#include "arch/x86/vm/device_bus.hpp"
 #include "arch/x86/vm/system.hpp"
 #include "arch/x86/vm/vcpu_base.hpp"
 #include "cxxrt/rcu.hpp"
@@ -25,11 +24,10 @@ public:
 	VmTsc tsc;     /* by clock_lock */
 	VmClock clock{kx_boot_ns()}; /* by clock_lock */
 	SpinLock clock_lock{KX_LOCK_RING};
-	CoalescedZones zones;
-	IoEventFds ioeventfds; /* changed by lock */
+	DeviceBus devices; /* changed by lock */
 	u64 tss_addr = 0, identity_map_addr = 0;
 
-	Errc init() { return zones.init(); }
+	Errc init() { return devices.init(); }
 
 	/* A broken invariant: this VM runs no more, the host goes on. */
 	void die(const char *why, u64 a, u64 b)
@@ -80,12 +78,6 @@ public:
 		for (VcpuBase *v = first_vcpu(); v; v = v->next)
 			while (v->mode.acquire() == CpuMode::draining)
 				kx_cond_resched();
-	}
-
-	/* A guest's write of 1 to 8 bytes, to where no memory is. In a vCPU's thread; may sleep. */
-	Taken write(Bus bus, u64 at, const void *data, u32 len)
-	{
-		return ioeventfds.write(bus, at, data, len) == Taken::yes ? Taken::yes : zones.write(bus, at, data, len);
 	}
 
 	/* The ioctls that concern nothing of a vendor; notty for the rest. */
