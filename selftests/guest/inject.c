@@ -541,6 +541,24 @@ TEST_F(inject, an_nmi_in_a_shadow_waits_through_signals)
 	expect_nmi_behind_cpuid(_metadata, self->vm, self->v);
 }
 
+TEST_F(inject, an_nmi_in_a_shadow_makes_no_debug_exception_of_what_the_guest_left_in_dr6)
+{
+	struct kvm_debugregs d;
+
+	for (uint64_t left = 0; left < 3; left++) {
+		uint64_t dr6 = 0xffff0ff0 | (left == 0 ? 0xf : left == 1 ? 0x4001 : 0x4000);
+
+		G(self->vm, got).nmis = 0;
+		nmi_in_a_shadow(self->vm, self->v);
+		ASSERT_OK(ioctl(self->v->fd, KVM_GET_DEBUGREGS, &d));
+		d.dr6 = dr6;
+		ASSERT_OK(ioctl(self->v->fd, KVM_SET_DEBUGREGS, &d));
+		expect_nmi_behind_cpuid(_metadata, self->vm, self->v);
+		ASSERT_OK(ioctl(self->v->fd, KVM_GET_DEBUGREGS, &d));
+		EXPECT_EQ(dr6, d.dr6);
+	}
+}
+
 TEST_F(inject, nmis_that_come_faster_than_they_are_taken_are_merged)
 {
 	if (on_intel() && vmx_without("vnmi"))

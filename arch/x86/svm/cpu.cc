@@ -282,15 +282,17 @@ void Cpu::close_interrupt_window()
 
 void Cpu::end_step()
 {
-	stepped_ = stepping_;
+	stepped_ = false;
 	if (!stepping_)
 		return;
 	stepping_ = false;
 	const bool was_iret = iret_seen_ && step_rip_ == iret_rip_;
 	if (!(was_iret && rip() != step_rip_) && !(step_flags_ & rflags::tf))
 		set_rflags(rflags() & ~rflags::tf);
-	if (step_flags_ & rflags::tf)
-		stepped_ = false; /* the guest wanted it too */
+	const u64 causes = dr6() & step_causes & (step_flags_ & rflags::tf ? ~u64{0} : ~dr6::bs);
+	stepped_ = !causes;
+	/* What the guest had left there stays until a #DB of its own; B0-B3 are then that one's alone. */
+	set_dr6((dr6() & ~step_causes) | causes | (step_dr6_ & (causes ? dr6::bs : step_causes)));
 }
 
 void Cpu::follow_cpuid(const CpuidTable &cpuid)

@@ -30,7 +30,7 @@ class Cpu {
 	u32 dirty_ = 0; /* groups changed since the last VMRUN: bits of Clean */
 	u64 cr0_ = 0, cr4_ = 0, efer_ = 0; /* as the guest sees them, where the VMCB differs */
 	bool iret_seen_ = false, stepping_ = false, stepped_ = false;
-	u64 iret_rip_ = 0, step_flags_ = 0, step_rip_ = 0;
+	u64 iret_rip_ = 0, step_flags_ = 0, step_rip_ = 0, step_dr6_ = 0;
 	u64 serial_ = 0; /* never given twice, unlike an address */
 	Page<Vmcb> page_;
 	MsrPm msrpm_;
@@ -173,6 +173,7 @@ public:
 		if (stepping_) [[unlikely]] { /* our TF is nobody's to see, and not the guest's wish next time */
 			stepping_ = false;
 			set_rflags(step_flags_);
+			set_dr6(step_dr6_);
 		}
 	}
 	/* Exit as soon as an interrupt could be taken. */
@@ -202,12 +203,14 @@ public:
 		stepping_ = true;
 		step_flags_ = rflags();
 		step_rip_ = rip();
+		step_dr6_ = dr6();
 		set_rflags(rflags() | rflags::tf);
+		set_dr6(step_dr6_ & ~step_causes); /* what is there afterwards is the step's doing */
 	}
 	/* After each exit: takes our TF back. An IRET that went through brought its own flags. */
 	void end_step();
 	bool stepping() const { return stepping_; }
-	/* The exit at hand ended a step that only we wanted. */
+	/* The #DB at hand is of a step that only we wanted, and of nothing else. */
 	bool stepped() const { return stepped_; }
 
 	/* --- memory ------------------------------------------------------------------------------ */
@@ -222,6 +225,7 @@ public:
 	u64 next_rip() const { return vmcb_->control.next_rip; }
 
 private:
+	static constexpr u64 step_causes = dr6::traps | dr6::bs;
 	static constexpr u32 clean_mask = 0x3ff; /* the groups whose changes are followed here */
 	static constexpr unsigned order(Seg s)
 	{

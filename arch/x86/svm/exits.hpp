@@ -176,11 +176,8 @@ template <class Vcpu> Next exception(Vcpu &v, Vector vec)
 	case Vector::ac:
 		return v.raise(Exception::coded(vec, u32(c.exit_info_1)));
 	case Vector::db:
-		if (v.hw.stepped()) {
-			v.hw.set_dr6(v.hw.dr6() & ~dr6::bs);
-			if (!(v.hw.dr6() & dr6::traps))
-				return Next::guest;
-		}
+		if (v.hw.stepped())
+			return Next::guest;
 		/* DR6 is as the guest shall see it. */
 		v.hw.set_dr7(v.hw.dr7() & ~dr7::gd);
 		return v.raise(Exception::plain(vec));
