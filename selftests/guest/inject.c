@@ -11,6 +11,11 @@ static volatile struct {
 	uint64_t rip, error, cr2, vector, rflags, cs;
 } got;
 
+/* What came, one after the other. */
+static volatile struct {
+	uint64_t n, vector[4], rip[4];
+} order;
+
 VM_FIXTURE(inject)
 
 static int inject(struct vcpu *v, uint32_t vector)
@@ -383,6 +388,82 @@ TEST_F(inject, a_shadow_that_user_space_set_delays_the_window_by_one_instruction
 	rip = vcpu_rip(self->v);
 	EXPECT_LE((uintptr_t)sti_open, rip);
 	EXPECT_LE(rip, (uintptr_t)sti_end);
+}
+
+/* Intel tells the two shadows apart, and only MOV SS's holds debug exceptions back: a step ends behind its instruction. */
+static void on_step_at(struct guest_regs *regs)
+{
+	got.exceptions++;
+	got.rip = regs->rip;
+	regs->rflags &= ~RFLAGS_TF;
+}
+
+extern char mov_ss_shadow[], mov_ss_stepped[];
+static void guest_mov_ss(void)
+{
+	ucall_sync(0);
+	asm volatile(".globl mov_ss_shadow, mov_ss_stepped\n"
+		     "mov_ss_shadow: cmc\n"
+		     "mov_ss_stepped: nop; nop; cli" : : : "cc");
+	ucall_sync(1);
+}
+
+TEST_F(inject, a_shadow_of_mov_ss_that_user_space_set_holds_a_step_back)
+{
+	struct kvm_vcpu_events e;
+	struct kvm_regs r;
+
+	for (int events_first = 0; events_first < 2; events_first++) {
+		set_handler(self->vm, VEC_DB, on_step_at);
+		vcpu_call(self->v, guest_mov_ss);
+		EXPECT_EQ(0, vcpu_sync(self->v));
+		vcpu_complete(self->v);
+		vcpu_get(self->v, &r);
+		r.rip = (uintptr_t)mov_ss_shadow;
+		r.rflags |= RFLAGS_IF | RFLAGS_TF;
+		if (!events_first)
+			vcpu_set(self->v, &r);
+		ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+		e.interrupt.shadow = KVM_X86_SHADOW_INT_MOV_SS;
+		e.flags = KVM_VCPUEVENT_VALID_SHADOW;
+		ASSERT_OK(ioctl(self->v->fd, KVM_SET_VCPU_EVENTS, &e));
+		if (events_first)
+			vcpu_set(self->v, &r);
+		ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+		EXPECT_EQ(KVM_X86_SHADOW_INT_MOV_SS | (on_intel() ? 0 : KVM_X86_SHADOW_INT_STI), e.interrupt.shadow);
+		EXPECT_EQ(1, vcpu_sync(self->v));
+		EXPECT_EQ(events_first + 1, G(self->vm, got).exceptions);
+		EXPECT_EQ((uintptr_t)mov_ss_stepped, G(self->vm, got).rip);
+	}
+}
+
+static void on_steps(struct guest_regs *regs)
+{
+	if (order.n < 4)
+		order.rip[order.n] = regs->rip;
+	if (++order.n == 3)
+		regs->rflags &= ~RFLAGS_TF;
+}
+
+extern char mov_ss_cpuid[];
+static void guest_steps_over_mov_ss(void)
+{
+	guest_handlers[VEC_DB] = on_steps;
+	asm volatile("mov %%ss, %%ebx; pushfq; orq $0x100, (%%rsp); popfq\n"
+		     "mov %%ebx, %%ss; cpuid\n"
+		     ".globl mov_ss_cpuid\nmov_ss_cpuid: nop; nop; nop; nop"
+		     : : "a"(0), "c"(0) : "rbx", "rdx", "memory", "cc");
+	for (uint64_t i = 0; i < 3; i++)
+		GUEST_EQ((uintptr_t)mov_ss_cpuid + i, order.rip[i]);
+	GUEST_EQ(3, order.n);
+}
+
+TEST_F(inject, a_step_that_mov_ss_held_back_ends_once_behind_an_instruction_that_exits)
+{
+	if (on_tcg())
+		SKIP(return, "QEMU's TCG does not hold a step back behind MOV SS");
+	vcpu_call(self->v, guest_steps_over_mov_ss);
+	vcpu_finish(self->v);
 }
 
 /* NMIs. */

@@ -400,7 +400,7 @@ TEST_RUN(Devices, AResetOwesNothingToTheInstructionBefore)
 	set_rip(0xfff0);
 	set_rflags(rflags::fixed);
 	in_shadow();
-	then({.kind = K::again}, [&] { EXPECT_EQ(cpu->hw.interrupt_shadow(), InterruptShadow::active); });
+	then({.kind = K::again}, [&] { EXPECT_EQ(cpu->hw.interrupt_shadow(), InterruptShadow::sti); });
 	halts();
 	expect_exit(KVM_EXIT_HLT);
 	EXPECT_TRUE(entry(1).quiet());

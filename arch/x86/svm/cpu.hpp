@@ -158,11 +158,11 @@ public:
 	/* --- events ------------------------------------------------------------------------------ */
 	InterruptShadow interrupt_shadow() const
 	{
-		return vmcb_->control.int_state & 1 ? InterruptShadow::active : InterruptShadow::none;
+		return vmcb_->control.int_state & 1 ? InterruptShadow::either : InterruptShadow::none;
 	}
 	void set_interrupt_shadow(InterruptShadow s)
 	{
-		vmcb_->control.int_state = (vmcb_->control.int_state & ~u64{1}) | (s == InterruptShadow::active);
+		vmcb_->control.int_state = (vmcb_->control.int_state & ~u64{1}) | (s != InterruptShadow::none);
 	}
 	void inject(const Exception &e);
 	void inject_interrupt(u8 vector) { inject(event::intr, vector); }

@@ -196,7 +196,9 @@ template <Vendor V> Errc Vcpu<V>::get_events(unsigned long arg)
 	kvm_vcpu_events e;
 	__builtin_memset(&e, 0, sizeof e);
 	V::sync_nmi(*this);
-	events.get(e, hw.interrupt_shadow() == InterruptShadow::active ? KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS : 0);
+	static_assert(u8(InterruptShadow::mov_ss) == KVM_X86_SHADOW_INT_MOV_SS &&
+		      u8(InterruptShadow::sti) == KVM_X86_SHADOW_INT_STI);
+	events.get(e, u8(hw.interrupt_shadow()));
 	return to_user(arg, e);
 }
 
@@ -205,7 +207,7 @@ template <Vendor V> Errc Vcpu<V>::set_events(unsigned long arg)
 	const kvm_vcpu_events e = KX_TRY(from_user<kvm_vcpu_events>(arg));
 	const Events::Set s = KX_TRY(events.set(e));
 	if (s.has_shadow)
-		hw.set_interrupt_shadow(s.shadow ? InterruptShadow::active : InterruptShadow::none);
+		hw.set_interrupt_shadow(InterruptShadow(s.shadow & u8(InterruptShadow::either)));
 	V::nmi_masked(*this);
 	return Errc::ok;
 }

@@ -409,10 +409,15 @@ void Cpu::set_interrupt_shadow(InterruptShadow s)
 	constexpr u64 either = interruptibility::sti | interruptibility::mov_ss;
 	const u64 was = get<Reg::interruptibility>();
 	u64 now = was & ~either;
-	if (s == InterruptShadow::active) /* STI's is impossible with IF clear */
-		now |= was & either ? was & either : rflags() & rflags::intf ? interruptibility::sti : interruptibility::mov_ss;
-	if (now != was)
-		set<Reg::interruptibility>(now);
+	if (s != InterruptShadow::none) /* STI's is impossible with IF clear */
+		now |= s == InterruptShadow::sti && (rflags() & rflags::intf) ? interruptibility::sti : interruptibility::mov_ss;
+	if (now == was)
+		return;
+	set<Reg::interruptibility>(now);
+	/* Whoever ends a shadow says itself that a step is done. */
+	if (!(now & either))
+		if (const u64 d = vmread<Field::guest_pending_debug>(); d & pending_bs)
+			vmwrite<Field::guest_pending_debug>(d & ~pending_bs);
 }
 
 void Cpu::pass_int1()

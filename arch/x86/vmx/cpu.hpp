@@ -236,8 +236,10 @@ public:
 	/* --- events ----------------------------------------------------------------------------------- */
 	InterruptShadow interrupt_shadow() const
 	{
-		constexpr u64 either = interruptibility::sti | interruptibility::mov_ss;
-		return get<Reg::interruptibility>() & either ? InterruptShadow::active : InterruptShadow::none;
+		const u64 v = get<Reg::interruptibility>();
+		return v & interruptibility::mov_ss ? InterruptShadow::mov_ss
+		       : v & interruptibility::sti  ? InterruptShadow::sti
+						    : InterruptShadow::none;
 	}
 	void set_interrupt_shadow(InterruptShadow s);
 	/* An exit for #DB takes the pending ones away, also a step that an entry with a shadow insists on: put_rest()
