@@ -327,6 +327,14 @@ void Cpu::set_efer(u64 v)
 	if (was_long != bool(v & efer::lma)) {
 		const u32 c = vmread<Field::entry_controls>() & ~entry_control::ia32e;
 		vmwrite<Field::entry_controls>(v & efer::lma ? c | entry_control::ia32e : c);
+		/* A task register of an older kind is no state to enter long mode in; the guest loads another there. SDM
+		 * vol. 3 §27.3.1.2 */
+		if (v & efer::lma) {
+			constexpr u64 busy_tss64 = 11;
+			const u64 rights = vmread<Field::guest_tr_ar>();
+			if (ar::Type::get(rights) != busy_tss64)
+				vmwrite<Field::guest_tr_ar>(u32((rights & ~ar::Type::mask) | ar::Type::put(busy_tss64)));
+		}
 	}
 	if (switched_) {
 		kx_preempt_off();
