@@ -257,7 +257,7 @@ void compare(const State &s, const Result &a, const Result &b, const char *what)
 		return; /* a count that does not end */
 	const auto show = [](const Result &r) {
 		fprintf(stderr, "end %u trap %u ip %lx flags %lx fault %u/%x cr2 %lx rcx %lx\n", unsigned(r.end),
-			unsigned(r.trap), r.ip, r.flags, unsigned(r.fault.vector), r.fault.error, r.fault.cr2,
+			unsigned(r.trap), r.ip, r.flags, unsigned(r.fault.vector), r.fault.error, r.fault.payload,
 			r.gprs[1]);
 	};
 	if (a.end != b.end || a.trap != b.trap || a.ip != b.ip || a.flags != b.flags) {
@@ -266,7 +266,7 @@ void compare(const State &s, const Result &a, const Result &b, const char *what)
 		fail(s, what);
 	}
 	const bool same_fault = a.fault.vector == b.fault.vector && a.fault.error == b.fault.error &&
-				a.fault.cr2 == b.fault.cr2;
+				a.fault.payload == b.fault.payload;
 	if (a.end == Kind::fault && !same_fault)
 		fail(s, what);
 	if (memcmp(a.gprs, b.gprs, sizeof(a.gprs)) || memcmp(a.vectors, b.vectors, sizeof(a.vectors)))

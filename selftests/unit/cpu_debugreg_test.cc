@@ -62,9 +62,12 @@ TEST_F(Debug, BelongToTheKernel)
 TEST_F(Debug, GeneralDetectStopsTheNextAccess)
 {
 	ASSERT_TRUE(d.write(7, dr7::gd | 1, *cpuid).ok());
-	EXPECT_EQ(d.access(6, 0, 0).fault().vector, Vector::db);
+	const Exception e = d.access(6, 0, 0).fault();
+	EXPECT_EQ(e.vector, Vector::db);
 	EXPECT_EQ(d.access(6, 0, 3).fault().vector, Vector::gp);
-	d.take_general_detect();
+	EXPECT_FALSE(d.dr6() & dr6::bd);
+	EXPECT_TRUE(d.dr7() & dr7::gd) << "nothing is done before somebody takes the exception";
+	d.record(e.payload);
 	EXPECT_TRUE(d.dr6() & dr6::bd);
 	EXPECT_EQ(d.dr7(), dr7::fixed1 | 1);
 	EXPECT_TRUE(d.access(6, 0, 0).ok());

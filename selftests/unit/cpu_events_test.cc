@@ -14,6 +14,12 @@ const Exception pf = Exception::page_fault(pfec::write, 0x1234), de = Exception:
 
 bool contributory(unsigned v) { return v == 0 || (v >= 10 && v <= 13); }
 
+void goes_in(Events &e)
+{
+	e.inject_exception();
+	EXPECT_TRUE(e.injected() && !e.raised());
+}
+
 kvm_vcpu_events taken(const Events &e, u8 shadow = 0)
 {
 	kvm_vcpu_events k;
@@ -37,39 +43,77 @@ TEST(Merge, IsTheTableOfTheManual)
 		}
 }
 
-TEST(Events, QueueOneException)
+TEST(Events, OneNewExceptionGoesIn)
 {
 	Events e;
 	EXPECT_FALSE(e.any());
-	EXPECT_EQ(e.queue(gp), Merge::queued);
-	EXPECT_TRUE(e.exception().pending && !e.exception().injected && e.exception().has_error);
-	EXPECT_EQ(e.exception().vector, Vector::gp);
-	EXPECT_EQ(e.exception().error, 0x18u);
-	EXPECT_TRUE(e.any());
+	e.raise(gp);
+	EXPECT_TRUE(e.raised() && !e.injected() && e.any());
 	EXPECT_FALSE(e.needs_reinjection());
+	EXPECT_EQ(e.settle(), Merge::queued);
+	goes_in(e);
+	EXPECT_EQ(e.exception().vector, Vector::gp);
+	EXPECT_TRUE(e.exception().has_error);
+	EXPECT_EQ(e.exception().error, 0x18u);
+	EXPECT_TRUE(e.needs_reinjection());
+}
+
+TEST(Events, APayloadIsTakenOnce)
+{
+	Events e;
+	e.raise(gp);
+	EXPECT_FALSE(e.take_payload());
+	e.raise(pf);
+	EXPECT_EQ(e.new_exception_raised().payload, 0x1234u);
+	EXPECT_TRUE(e.take_payload());
+	EXPECT_FALSE(e.take_payload());
+	EXPECT_TRUE(e.raised());
+	e.raise(Exception::debug(1));
+	e.forget_new_exception();
+	EXPECT_FALSE(e.take_payload());
+	EXPECT_FALSE(e.any());
+}
+
+TEST(Events, AllThatIsNewCanBeTurnedAway)
+{
+	Events e;
+	e.requeue({Vector::gp, true, 0});
+	e.raise(de);
+	e.forget_new_exception();
+	EXPECT_EQ(e.settle(), Merge::queued);
+	EXPECT_TRUE(e.injected());
+	EXPECT_EQ(e.exception().vector, Vector::gp) << "it has met nothing";
 }
 
 TEST(Events, TwoContributoryOnesDouble)
 {
 	Events e;
-	ASSERT_EQ(e.queue(gp), Merge::queued);
-	EXPECT_EQ(e.queue(de), Merge::double_fault);
+	e.requeue({Vector::gp, true, 0x18});
+	e.raise(de);
+	EXPECT_EQ(e.settle(), Merge::double_fault);
+	EXPECT_FALSE(e.injected());
+	goes_in(e);
 	EXPECT_EQ(e.exception().vector, Vector::df);
-	EXPECT_TRUE(e.exception().has_error && e.exception().pending);
+	EXPECT_TRUE(e.exception().has_error);
 	EXPECT_EQ(e.exception().error, 0u);
-	EXPECT_EQ(e.queue(ud), Merge::shutdown);
+	e.raise(ud);
+	EXPECT_EQ(e.settle(), Merge::shutdown);
+	EXPECT_FALSE(e.raised());
 	EXPECT_EQ(e.exception().vector, Vector::df); /* untouched */
 }
 
 TEST(Events, ABenignOneGivesWay)
 {
 	Events e;
-	ASSERT_EQ(e.queue(ud), Merge::queued);
-	EXPECT_EQ(e.queue(pf), Merge::queued);
+	e.requeue({Vector::ud});
+	e.raise(pf);
+	EXPECT_EQ(e.settle(), Merge::queued);
+	goes_in(e);
 	EXPECT_EQ(e.exception().vector, Vector::pf);
 	EXPECT_EQ(e.exception().error, pfec::write);
-	EXPECT_EQ(e.queue(ud),
-		  Merge::queued); /* the page fault comes again when its instruction does */
+	e.raise(ud);
+	EXPECT_EQ(e.settle(), Merge::queued); /* the page fault comes again when its instruction does */
+	goes_in(e);
 	EXPECT_EQ(e.exception().vector, Vector::ud);
 	EXPECT_FALSE(e.exception().has_error);
 }
@@ -77,40 +121,53 @@ TEST(Events, ABenignOneGivesWay)
 TEST(Events, AFaultOfDeliveryCountsTheOneUnderWay)
 {
 	Events e;
-	ASSERT_EQ(e.queue(pf), Merge::queued);
+	e.raise(pf);
+	EXPECT_EQ(e.settle(), Merge::queued);
 	e.inject_exception();
 	e.deliver(Delivery::exception);
 	EXPECT_TRUE(e.needs_reinjection());
 	/* The handler's stack faults: the exit reports both. */
 	e.take_delivery();
-	EXPECT_EQ(e.requeue(pf), Merge::queued);
-	EXPECT_TRUE(e.exception().injected && !e.exception().pending);
-	EXPECT_EQ(e.queue(pf), Merge::double_fault);
-	EXPECT_FALSE(e.exception().injected);
+	EXPECT_FALSE(e.injected());
+	e.requeue({Vector::pf, true, pfec::write});
+	EXPECT_TRUE(e.injected() && !e.raised());
+	e.raise(pf);
+	EXPECT_EQ(e.settle(), Merge::double_fault);
+	EXPECT_FALSE(e.injected());
+}
+
+TEST(Events, TheThirdOneStopsTheVcpuOnce)
+{
+	Events e;
+	e.shut_down();
+	EXPECT_TRUE(e.any());
+	EXPECT_TRUE(e.take_shutdown());
+	EXPECT_FALSE(e.take_shutdown());
+	EXPECT_FALSE(e.any());
 }
 
 TEST(Events, WhatWasDeliveredIsGoneAndNothingElse)
 {
 	Events e;
-	ASSERT_EQ(e.queue(gp), Merge::queued);
+	e.raise(gp);
 	e.inject_exception();
 	e.queue_interrupt(0x30);
 	e.queue_nmi();
 	e.inject_nmi();
 	e.take_delivery(); /* nothing was */
-	EXPECT_TRUE(e.exception().injected && e.nmi_injected() && e.interrupt().injected);
+	EXPECT_TRUE(e.injected() && e.nmi_injected() && e.interrupt_queued());
 	e.deliver(Delivery::exception);
 	EXPECT_TRUE(e.delivering());
 	e.take_delivery();
 	EXPECT_FALSE(e.delivering());
-	EXPECT_TRUE(!e.exception().any() && e.nmi_injected() && e.interrupt().injected);
+	EXPECT_TRUE(!e.injected() && e.nmi_injected() && e.interrupt_queued());
 	e.deliver(Delivery::nmi);
 	e.drop_delivery();
 	e.take_delivery();
 	EXPECT_TRUE(e.nmi_injected());
 	e.deliver(Delivery::nmi);
 	e.take_delivery();
-	EXPECT_TRUE(!e.nmi_injected() && e.interrupt().injected);
+	EXPECT_TRUE(!e.nmi_injected() && e.interrupt_queued());
 	EXPECT_TRUE(e.nmi_masked()); /* until its IRET */
 	e.deliver(Delivery::interrupt);
 	e.take_delivery();
@@ -124,7 +181,7 @@ TEST(Events, OneInterruptWaits)
 	e.queue_interrupt(0x30);
 	e.queue_interrupt(0x31); /* the APIC in user space changed its mind */
 	EXPECT_EQ(e.interrupt().vector, 0x31);
-	EXPECT_TRUE(e.interrupt().injected && !e.interrupt().soft);
+	EXPECT_TRUE(e.interrupt_queued() && !e.interrupt().soft);
 	e.deliver(Delivery::interrupt);
 	e.take_delivery();
 	EXPECT_FALSE(e.any());
@@ -164,7 +221,7 @@ TEST(VcpuEvents, SayNothingOfAnIdleVcpu)
 TEST(VcpuEvents, ShowAPendingExceptionAsInjectedToo)
 {
 	Events e;
-	ASSERT_EQ(e.queue(gp), Merge::queued);
+	e.raise(gp);
 	const kvm_vcpu_events k = taken(e, KVM_X86_SHADOW_INT_STI);
 	EXPECT_EQ(k.exception.injected, 1);
 	EXPECT_EQ(k.exception.pending, 1);
@@ -182,7 +239,7 @@ TEST(VcpuEvents, HideSoftwareEvents)
 	software.interrupt.injected = software.interrupt.soft = 1;
 	software.interrupt.nr = 0x80;
 	ASSERT_TRUE(e.set(software).ok());
-	ASSERT_EQ(e.queue(Exception::plain(Vector::bp)), Merge::queued);
+	e.raise(Exception::plain(Vector::bp));
 	const kvm_vcpu_events k = taken(e);
 	EXPECT_EQ(k.exception.injected | k.exception.pending, 0);
 	EXPECT_EQ(k.interrupt.injected | k.interrupt.soft, 0);
@@ -191,7 +248,7 @@ TEST(VcpuEvents, HideSoftwareEvents)
 TEST(VcpuEvents, SurviveTheRoundTrip)
 {
 	Events e;
-	ASSERT_EQ(e.queue(gp), Merge::queued);
+	e.raise(gp);
 	e.queue_interrupt(0x41);
 	e.queue_nmi();
 	e.mask_nmi();
@@ -201,7 +258,7 @@ TEST(VcpuEvents, SurviveTheRoundTrip)
 	ASSERT_TRUE(r.ok());
 	EXPECT_TRUE(r.peek().has_shadow);
 	EXPECT_EQ(r.peek().shadow, 3);
-	EXPECT_TRUE(f.exception().injected); /* the ABI cannot tell it from a pending one */
+	EXPECT_TRUE(f.injected()); /* the ABI cannot tell it from a pending one */
 	EXPECT_EQ(f.exception().vector, Vector::gp);
 	EXPECT_EQ(f.exception().error, 0x18u);
 	EXPECT_EQ(f.interrupt().vector, 0x41);
@@ -254,13 +311,13 @@ TEST(VcpuEvents, RefuseVectorsThatAreNoException)
 TEST(VcpuEvents, ARefusedCallChangesNothing)
 {
 	Events e;
-	ASSERT_EQ(e.queue(gp), Merge::queued);
+	e.raise(gp);
 	kvm_vcpu_events k = {};
 	k.exception.injected = 1;
 	k.exception.nr = 99;
 	k.nmi.masked = 1;
 	EXPECT_EQ(e.set(k).error(), Errc::inval);
-	EXPECT_TRUE(e.exception().pending);
+	EXPECT_TRUE(e.raised());
 	EXPECT_FALSE(e.nmi_masked());
 }
 

@@ -317,7 +317,7 @@ TEST(Priority, a_device_is_not_read_for_an_instruction_that_faults_later)
 	g.r(Gpr::rdi) = 0x90000;
 	Served s = g.run({0xa4}); /* movsb */
 	EXPECT_EQ(s.end.kind, Kind::fault);
-	EXPECT_EQ(s.end.exception.cr2, 0x90000u);
+	EXPECT_EQ(s.end.exception.payload, 0x90000u);
 	EXPECT_TRUE(s.accesses.empty());
 	g.r(Gpr::rsp) = 0x90008;
 	g.r(Gpr::rbx) = Guest::device_at;

@@ -342,7 +342,7 @@ protected:
 			memcpy(r.regs.vectors[n], m.vectors[n], 32);
 		r.regs.flags = m.flags & ~rflags::rf;
 		r.regs.rip = m.ip - code;
-		const u64 cr2 = r.end.exception.cr2;
+		const u64 cr2 = r.end.exception.payload;
 		r.foreign = r.end.kind == Outcome::Kind::fault && r.end.exception.vector == Vector::pf &&
 			    (cr2 < base || cr2 >= base + all_pages * page_size);
 		return r;
@@ -388,7 +388,7 @@ protected:
 				ASSERT_EQ(unsigned(r.end.exception.vector), f.vector);
 				if (f.vector == 14) {
 					ASSERT_EQ(r.end.exception.error, f.error & 7);
-					ASSERT_EQ(r.end.exception.cr2, f.cr2);
+					ASSERT_EQ(r.end.exception.payload, f.cr2);
 				}
 			}
 			ASSERT_EQ(r.regs.rip, native.rip - reinterpret_cast<u64>(cpu.code()));

@@ -139,7 +139,7 @@ TEST(Replay, nothing_is_written_when_the_second_page_faults)
 	g.r(Gpr::rax) = ~u64{0};
 	const Outcome o = g.begin({0x48, 0x89, 0x03});
 	ASSERT_EQ(o.kind, Kind::fault);
-	EXPECT_EQ(o.exception.cr2, Guest::ram_at + 2 * page_size);
+	EXPECT_EQ(o.exception.payload, Guest::ram_at + 2 * page_size);
 	EXPECT_EQ(g.ram[2 * page_size - 1], 0);
 }
 
@@ -461,7 +461,7 @@ TEST(Fetch, continues_on_the_next_page_when_the_instruction_does)
 	g.ip = Guest::code_at + page_size - 1;
 	const Outcome o = g.begin({});
 	ASSERT_EQ(o.kind, Kind::fault);
-	EXPECT_EQ(o.exception.cr2, Guest::code_at + page_size);
+	EXPECT_EQ(o.exception.payload, Guest::code_at + page_size);
 	EXPECT_TRUE(o.exception.error & pfec::fetch);
 	/* One that ends on the page does not look further. */
 	g.text[page_size - 1] = 0x90;

@@ -85,7 +85,7 @@ TEST(Movs, a_page_fault_in_the_middle_keeps_what_was_done)
 	g.regs(Guest::ram_at + 2 * page_size - 8, Guest::ram_at, 10);
 	const Outcome o = g.begin({0xf3, 0xa5});
 	ASSERT_EQ(o.kind, Kind::fault);
-	EXPECT_EQ(o.exception.cr2, Guest::ram_at + 2 * page_size);
+	EXPECT_EQ(o.exception.payload, Guest::ram_at + 2 * page_size);
 	EXPECT_EQ(g.r(Gpr::rcx), 8u);
 	EXPECT_EQ(g.r(Gpr::rsi), Guest::ram_at + 2 * page_size);
 	EXPECT_EQ(g.r(Gpr::rdi), Guest::ram_at + 8);

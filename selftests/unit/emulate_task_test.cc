@@ -185,7 +185,7 @@ TEST(Task, AnErrorCodeGoesOntoTheNewStack)
 	unmapped.unmap(stack_at - 1);
 	const Outcome o = unmapped.go(By::gate, new_tss, 0);
 	unmapped.expect_fault(o, Vector::pf, pfec::write);
-	EXPECT_EQ(o.exception.cr2, stack_at - 4);
+	EXPECT_EQ(o.exception.payload, stack_at - 4);
 
 	Tasks down;
 	down.descriptor(free_one, 0x00409700000000ff | u64{0x10} << 8); /* expand-down above 10ffh, 4 GiB */
@@ -403,7 +403,7 @@ TEST(Task, PageFaultsBeforeTheSwitchLeaveNoTrace)
 			const Outcome o = m.go(by);
 			ASSERT_EQ(o.kind, K::fault);
 			EXPECT_EQ(o.exception.vector, Vector::pf);
-			EXPECT_EQ(o.exception.cr2 & ~0xfffull, page);
+			EXPECT_EQ(o.exception.payload & ~0xfffull, page);
 			EXPECT_EQ(m.memory(), before);
 			EXPECT_FALSE(m.was_switched);
 			EXPECT_EQ(m.gprs[3], 0x1003u);

@@ -368,7 +368,7 @@ template <class Traits> struct FakeVendor {
 		if (e.cut_nmi)
 			v.events.requeue_nmi();
 		if (e.cut_exception)
-			v.redeliver(*e.cut_exception);
+			v.events.requeue({e.cut_exception->vector, e.cut_exception->has_error, e.cut_exception->error});
 	}
 	template <class Vcpu> static bool was_delivering(const Vcpu &v)
 	{

@@ -147,6 +147,68 @@ TEST_RUN(Events, APageFaultSetsCr2)
 	EXPECT_EQ(s.cr2, 0x1234u);
 }
 
+TEST_RUN(Events, NothingOfANewExceptionIsDoneBeforeItGoesIn)
+{
+	then({.kind = K::fault, .raised = Exception::page_fault(pfec::write, 0x1234)}, [this] {
+		signal();
+	});
+	EXPECT_EQ(enter(), -EINTR);
+	EXPECT_TRUE(cpu->events.raised());
+	cpu->events.forget_new_exception(); /* somebody has turned it away */
+	kvm_sregs s;
+	EXPECT_EQ(ioctl(KVM_GET_SREGS, &s), 0);
+	EXPECT_EQ(s.cr2, 0u);
+	no_signal();
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_TRUE(entry(1).quiet());
+}
+
+TEST_RUN(Events, AVmmSeesThePayloadOfAnExceptionThatWaits)
+{
+	then({.kind = K::fault, .raised = Exception::page_fault(pfec::write, 0x1234)}, [this] { signal(); });
+	EXPECT_EQ(enter(), -EINTR);
+	kvm_sregs s;
+	EXPECT_EQ(ioctl(KVM_GET_SREGS, &s), 0);
+	EXPECT_EQ(s.cr2, 0x1234u);
+	s.cr2 = 0x5678; /* and what it sets then is not set back */
+	EXPECT_EQ(ioctl(KVM_SET_SREGS, &s), 0);
+	no_signal();
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(entry(1).exception->vector, Vector::pf);
+	EXPECT_EQ(ioctl(KVM_GET_SREGS, &s), 0);
+	EXPECT_EQ(s.cr2, 0x5678u);
+	then({.kind = K::fault, .raised = Exception::debug(dr6::bs | 2)}, [this] { signal(); });
+	kvm_debugregs d;
+	EXPECT_EQ(ioctl(KVM_GET_DEBUGREGS, &d), 0);
+	d.dr6 |= 1;
+	d.dr7 |= dr7::gd;
+	EXPECT_EQ(ioctl(KVM_SET_DEBUGREGS, &d), 0);
+	EXPECT_EQ(enter(), -EINTR);
+	EXPECT_EQ(ioctl(KVM_GET_DEBUGREGS, &d), 0);
+	EXPECT_EQ(d.dr6, dr6::active_low | dr6::bs | 2);
+	EXPECT_FALSE(d.dr7 & dr7::gd);
+	no_signal();
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(entry(3).exception->vector, Vector::db);
+}
+
+TEST_RUN(Events, AVmmSeesTheDoubleFaultThatWaits)
+{
+	then({.kind = K::fault, .raised = Exception::coded(Vector::np, 8),
+	      .cut_exception = Exception::coded(Vector::gp, 0)}, [this] { signal(); });
+	EXPECT_EQ(enter(), -EINTR);
+	EXPECT_EQ(events().exception.nr, u8(Vector::df));
+	EXPECT_EQ(events().exception.injected, 1);
+	no_signal();
+	then({.kind = K::fault, .raised = Exception::plain(Vector::ud),
+	      .cut_exception = Exception::coded(Vector::df, 0)});
+	expect_exit(KVM_EXIT_SHUTDOWN);
+	EXPECT_EQ(entry(1).exception->vector, Vector::df);
+}
+
 TEST_RUN(Events, OneAtATimeTheExceptionFirst)
 {
 	then({.kind = K::fault}, [this] { signal(); });

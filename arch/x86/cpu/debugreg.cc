@@ -12,11 +12,9 @@ OrException<unsigned> DebugRegs::access(unsigned n, u64 cr4, unsigned cpl) const
 	if (cpl != 0)
 		return gp0;
 	if (dr7_ & dr7::gd)
-		return Exception::plain(Vector::db);
+		return Exception::debug(dr6::bd);
 	return alias ? n + 2 : n;
 }
-
-void DebugRegs::take_general_detect() { record(dr6::bd); }
 
 void DebugRegs::task_switched() { dr7_ &= ~(dr7::local_enables | dr7::le); }
 

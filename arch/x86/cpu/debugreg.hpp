@@ -33,11 +33,9 @@ public:
 	u64 dr6() const { return dr6_; }
 	u64 dr7() const { return dr7_; }
 
-	/* May this access happen at all? CR4.DE makes DR4/5 #UD; DR7.GD turns any access into #DB,
-	 * for which DR6.BD is to be set and DR7.GD cleared (take_general_detect). cpl is checked
-	 * first. */
+	/* May this access happen at all? CR4.DE makes DR4/5 #UD; DR7.GD turns any access into #DB. cpl is
+	 * checked first. */
 	OrException<unsigned> access(unsigned n, u64 cr4, unsigned cpl) const;
-	void take_general_detect();
 	/* The local breakpoints were the old task's. SDM vol. 3 §18.2.4 */
 	void task_switched();
 	/* MOV to/from DRn, 0-7 (4 and 5 alias 6 and 7); access() has agreed. */

@@ -23,15 +23,6 @@ constexpr Kind kind_of(Vector v)
 	}
 }
 
-QueuedException as_queued(const Exception &e)
-{
-	QueuedException q;
-	q.vector = e.vector;
-	q.has_error = e.has_error;
-	q.error = e.error;
-	return q;
-}
-
 constexpr u32 known_flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SIPI_VECTOR |
 			    KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM;
 
@@ -47,34 +38,41 @@ Merge merge(Vector first, Vector second)
 	return doubled ? Merge::double_fault : Merge::queued;
 }
 
-Merge Events::queue(const Exception &e)
+Merge Events::settle()
 {
-	/* Where they do not merge, the new one goes first: the old one's instruction runs again. */
-	const Merge m = exception_.any() ? merge(exception_.vector, e.vector) : Merge::queued;
-	if (m == Merge::shutdown)
+	if (!raised())
+		return Merge::queued;
+	const Merge m = injected() ? merge(injected_.vector, new_.vector) : Merge::queued;
+	if (m == Merge::shutdown) {
+		forget_new_exception();
 		return m;
-	exception_ = as_queued(m == Merge::double_fault ? Exception::coded(Vector::df, 0) : e);
-	exception_.pending = true;
+	}
+	/* Where they do not merge, the new one goes first: the old one's instruction runs again. */
+	if (m == Merge::double_fault)
+		new_ = Exception::coded(Vector::df, 0);
+	drop(exception_injected);
 	return m;
 }
 
-Merge Events::requeue(const Exception &e)
+void Events::inject_exception()
 {
-	if (exception_.any())
-		return queue(e);
-	exception_ = as_queued(e);
-	exception_.injected = true;
-	return Merge::queued;
+	injected_ = {new_.vector, new_.has_error, new_.error};
+	drop(new_exception | payload);
+	add(exception_injected);
 }
 
-void Events::requeue_interrupt(u8 vector) { interrupt_ = {.injected = true, .vector = vector}; }
+void Events::requeue_interrupt(u8 vector)
+{
+	interrupt_ = {.vector = vector};
+	add(interrupt_waits);
+}
 
 void Events::queue_interrupt(u8 vector) { requeue_interrupt(vector); }
 
 void Events::queue_nmi()
 {
 	/* One in service and one latched; while one is in service, just the latch. */
-	const u8 limit = nmi_masked_ || nmi_injected_ ? 1 : 2;
+	const u8 limit = nmi_masked_ || nmi_injected() ? 1 : 2;
 	nmi_pending_ = nmi_pending_ + 1 < limit ? u8(nmi_pending_ + 1) : limit;
 }
 
@@ -82,16 +80,17 @@ void Events::inject_nmi()
 {
 	if (nmi_pending_)
 		--nmi_pending_;
-	nmi_injected_ = nmi_masked_ = true;
+	nmi_masked_ = true;
+	add(nmi_under_way);
 }
 
 void Events::take_delivery()
 {
 	switch (delivery_) {
 	case Delivery::none: break;
-	case Delivery::exception: exception_.pending = exception_.injected = false; break;
-	case Delivery::nmi: nmi_injected_ = false; break;
-	case Delivery::interrupt: interrupt_.injected = false; break;
+	case Delivery::exception: drop(exception_injected); break;
+	case Delivery::nmi: drop(nmi_under_way); break;
+	case Delivery::interrupt: drop(interrupt_waits); break;
 	}
 	delivery_ = Delivery::none;
 }
@@ -99,19 +98,21 @@ void Events::take_delivery()
 void Events::get(kvm_vcpu_events &out, u8 shadow) const
 {
 	out = {};
+	/* One is told of. The caller has settled what is new: an injected one beside it has given way. */
+	const InjectedException x = raised() ? InjectedException{new_.vector, new_.has_error, new_.error} : injected_;
 	/* A software exception has no length in this structure: left out, the instruction raises it
 	 * anew. Without the payload capability, pending and injected are one to a VMM. */
-	out.exception.injected = !is_software(exception_.vector) && exception_.any();
-	out.exception.pending = !is_software(exception_.vector) && exception_.pending;
-	out.exception.nr = u8(exception_.vector);
-	out.exception.has_error_code = exception_.has_error;
-	out.exception.error_code = exception_.error;
+	out.exception.injected = !is_software(x.vector) && (raised() || injected());
+	out.exception.pending = !is_software(x.vector) && raised();
+	out.exception.nr = u8(x.vector);
+	out.exception.has_error_code = x.has_error;
+	out.exception.error_code = x.error;
 
-	out.interrupt.injected = interrupt_.injected && !interrupt_.soft;
+	out.interrupt.injected = interrupt_queued() && !interrupt_.soft;
 	out.interrupt.nr = interrupt_.vector;
 	out.interrupt.shadow = shadow;
 
-	out.nmi.injected = nmi_injected_;
+	out.nmi.injected = nmi_injected();
 	out.nmi.pending = nmi_pending_ != 0;
 	out.nmi.masked = nmi_masked_;
 	out.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
@@ -129,17 +130,13 @@ Result<Events::Set> Events::set(const kvm_vcpu_events &in)
 	    (in.exception.nr > 31 || Vector(in.exception.nr) == Vector::nmi))
 		return Errc::inval;
 
-	exception_ = {};
-	exception_.vector = Vector(in.exception.nr);
-	exception_.injected = in.exception.injected;
-	exception_.has_error = in.exception.has_error_code;
-	exception_.error = in.exception.error_code;
+	forget_new_exception();
+	drop(exception_injected | interrupt_waits | nmi_under_way);
+	injected_ = {Vector(in.exception.nr), in.exception.has_error_code != 0, in.exception.error_code};
+	interrupt_ = {.soft = in.interrupt.soft != 0, .vector = in.interrupt.nr};
+	add((in.exception.injected ? exception_injected : 0) | (in.interrupt.injected ? interrupt_waits : 0) |
+	    (in.nmi.injected ? nmi_under_way : 0));
 
-	interrupt_ = {.injected = in.interrupt.injected != 0,
-		      .soft = in.interrupt.soft != 0,
-		      .vector = in.interrupt.nr};
-
-	nmi_injected_ = in.nmi.injected;
 	if (in.flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		nmi_pending_ = in.nmi.pending < 2 ? in.nmi.pending : 2;
 	nmi_masked_ = in.nmi.masked;

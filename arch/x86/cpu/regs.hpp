@@ -62,15 +62,17 @@ constexpr bool has_error_code(Vector v)
 	return u8(v) < 32 && (with >> u8(v) & 1);
 }
 
-/* A fault the guest shall see. cr2 counts for #PF alone. */
+/* A fault or trap the guest shall see. Its payload is what its handler is to find in a register: of #PF CR2; of #DB the
+ * bits for DR6, in the format of pending debug exceptions (SDM vol. 3 §25.4.2). */
 struct Exception {
 	Vector vector;
 	bool has_error = false;
 	u32 error = 0;
-	u64 cr2 = 0;
+	u64 payload = 0;
 	static constexpr Exception plain(Vector v) { return {v, false, 0, 0}; }
 	static constexpr Exception coded(Vector v, u32 e) { return {v, true, e, 0}; }
 	static constexpr Exception page_fault(u32 e, u64 address) { return {Vector::pf, true, e, address}; }
+	static constexpr Exception debug(u64 causes) { return {Vector::db, false, 0, causes}; }
 };
 
 constexpr bool canonical(u64 a, unsigned bits) { return u64(s64(a << (64 - bits)) >> (64 - bits)) == a; }

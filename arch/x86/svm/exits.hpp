@@ -60,8 +60,7 @@ template <class Vcpu> void Svm::collect_delivery(Vcpu &v)
 	case event::exception:
 		/* INT3 and INTO are executed again: RIP still points to them. */
 		if (!is_software(Vector(vector)))
-			v.redeliver({Vector(vector), (info & event::ErrorValid::mask) != 0,
-				     u32(event::Error::get(info)), 0});
+			v.events.requeue({Vector(vector), event::ErrorValid::test(info), u32(event::Error::get(info))});
 		break;
 	default: /* INT n: executed again as well */
 		break;
@@ -178,9 +177,8 @@ template <class Vcpu> Next exception(Vcpu &v, Vector vec)
 	case Vector::db:
 		if (v.hw.stepped())
 			return Next::guest;
-		/* DR6 is as the guest shall see it. */
-		v.hw.set_dr7(v.hw.dr7() & ~dr7::gd);
-		return v.raise(Exception::plain(vec));
+		/* The processor has written DR6 already. */
+		return v.debug_exception(v.hw.dr6() ^ dr6::active_low);
 	default:
 		return v.unexpected_exit(c.exit_code);
 	}

@@ -132,19 +132,13 @@ public:
 	/* The four entries that cr3 points to under PAE paging; false: one has a reserved bit, or no memory. */
 	bool read_pdptes(u64 cr3, u64 (&to)[4]);
 
-	/* For the vendor: an event whose delivery the last exit cut short. */
-	void redeliver(const Exception &e)
-	{
-		if (events.requeue(e) == Merge::shutdown)
-			triple_fault_ = true;
-	}
 	bool interrupt_allowed() const
 	{
 		return (hw.rflags() & rflags::intf) && hw.interrupt_shadow() == InterruptShadow::none;
 	}
 	bool ready_for_injection() const
 	{
-		return interrupt_allowed() && !events.needs_reinjection() && !events.exception().pending;
+		return interrupt_allowed() && !events.needs_reinjection() && !events.raised();
 	}
 
 	Page<u8> pio_page;
@@ -183,7 +177,7 @@ private:
 		GuestRole role;
 	} role_;
 	u32 host_pkru_ = 0;
-	bool fpu_made_ = false, has_run_ = false, triple_fault_ = false;
+	bool fpu_made_ = false, has_run_ = false;
 	u32 mp_state_ = KVM_MP_STATE_RUNNABLE;
 	bool sigmask_set_ = false;
 	u64 sigmask_ = 0;
@@ -193,6 +187,7 @@ private:
 	Next loop();
 	Next enter_once();
 	Next take_requests();
+	void settle_exception();
 	Next inject_events();
 	/* Behind an entry that had an event to deliver. */
 	void delivered();

@@ -46,7 +46,6 @@ template <Vendor V> void Vcpu<V>::reset()
 	events.reset();
 	debug.reset();
 	emulation.drop();
-	triple_fault_ = false;
 	xcr0 = xcr0::fp;
 	for (u8 i = 0; i < 16; ++i)
 		hw.set_gpr(Gpr(i), 0);

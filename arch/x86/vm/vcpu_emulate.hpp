@@ -195,7 +195,7 @@ template <Vendor V> Next Vcpu<V>::task_switch(const kx::emulate::TaskSwitch &t, 
 	if (o.kind == K::fault) {
 		raise(o.exception);
 		if (event == Events::Delivery::exception)
-			return Next::guest; /* the two have been merged */
+			return Next::guest; /* the two meet when it goes in */
 	}
 	events.deliver(event);
 	events.take_delivery();

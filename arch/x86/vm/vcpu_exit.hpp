@@ -10,10 +10,7 @@ namespace kx {
 
 template <Vendor V> Next Vcpu<V>::raise(const Exception &e)
 {
-	if (e.vector == Vector::pf)
-		hw.set_cr2(e.cr2);
-	if (events.queue(e) == Merge::shutdown)
-		triple_fault_ = true;
+	events.raise(e);
 	return Next::guest;
 }
 
@@ -37,11 +34,7 @@ template <Vendor V> Next Vcpu<V>::single_step()
 
 template <Vendor V> Next Vcpu<V>::debug_exception(u64 payload)
 {
-	sync_debug();
-	debug.record(payload);
-	hw.set_dr6(debug.dr6());
-	hw.set_dr7(debug.dr7());
-	return raise(Exception::plain(Vector::db));
+	return raise(Exception::debug(payload));
 }
 
 template <Vendor V> Next Vcpu<V>::hlt(u64 next_rip)

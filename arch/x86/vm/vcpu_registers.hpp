@@ -187,13 +187,7 @@ template <Vendor V> Next Vcpu<V>::clts(u64 next_rip)
 template <Vendor V> OrException<unsigned> Vcpu<V>::dr_number(unsigned dr)
 {
 	sync_debug();
-	const OrException<unsigned> n = debug.access(dr, hw.cr4(), hw.cpl());
-	if (!n.ok() && n.fault().vector == Vector::db) {
-		debug.take_general_detect();
-		hw.set_dr6(debug.dr6());
-		hw.set_dr7(debug.dr7());
-	}
-	return n;
+	return debug.access(dr, hw.cr4(), hw.cpl());
 }
 
 template <Vendor V> Next Vcpu<V>::mov_from_dr(unsigned dr, Gpr to, u64 next_rip)

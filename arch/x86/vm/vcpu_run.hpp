@@ -73,27 +73,48 @@ template <Vendor V> Next Vcpu<V>::take_requests()
 	return Next::guest;
 }
 
+/* A new exception becomes the guest's: its payload goes where the handler looks, and it meets what was being delivered. A
+ * hypervisor in the guest that wants it for itself is to be asked before this. */
+template <Vendor V> void Vcpu<V>::settle_exception()
+{
+	if (!events.raised())
+		return;
+	if (events.take_payload()) {
+		const Exception &e = events.new_exception_raised();
+		if (e.vector == Vector::pf) {
+			hw.set_cr2(e.payload);
+		} else {
+			sync_debug();
+			debug.record(e.payload);
+			hw.set_dr6(debug.dr6());
+			hw.set_dr7(debug.dr7());
+		}
+	}
+	if (events.settle() == Merge::shutdown)
+		events.shut_down();
+}
+
 /* One event an entry: an exception, what was half delivered before (the VMM's interrupt counts as that), a
  * new NMI. An exception may have closed the guest to the interrupt that the VMM thought it open for: that
  * one waits for the window. APM vol. 2 §15.20, §8.5 */
 template <Vendor V> Next Vcpu<V>::inject_events()
 {
-	if (triple_fault_) [[unlikely]] {
-		triple_fault_ = false;
+	settle_exception();
+	if (events.take_shutdown()) [[unlikely]]
 		return shutdown();
-	}
-	const QueuedException &x = events.exception();
-	if (x.pending) {
-		/* A fault's pushed RFLAGS has RF set, a trap's has not; #DB as a fault is not queued here. */
-		if (x.vector != Vector::db && !is_software(x.vector))
+	if (events.raised()) {
+		const Vector x = events.new_exception_raised().vector;
+		/* A fault's pushed RFLAGS has RF set, a trap's has not; #DB as a fault is not raised here. */
+		if (x != Vector::db && !is_software(x))
 			hw.set_rflags(hw.rflags() | rflags::rf);
 		events.inject_exception();
 	}
-	const bool waits = events.interrupt().injected;
+	const bool waits = events.interrupt_queued();
 	using enum Events::Delivery;
-	if (x.injected) {
+	if (events.injected()) {
+		const InjectedException &x = events.exception();
 		events.deliver(exception);
-		hw.inject(Exception{x.vector, x.has_error, x.error, 0});
+		hw.inject(Exception{x.vector, x.has_error, x.error});
 	} else if (events.nmi_injected()) {
 		/* The VMM may have said otherwise, or have looked while it was held back. */
 		events.mask_nmi();
@@ -140,7 +161,7 @@ template <Vendor V> Next Vcpu<V>::enter_once()
 	if (const Next n = V::check_mode(*this); n != Next::guest)
 		return n;
 	bool nmi_next = false;
-	if (events.any() || triple_fault_) {
+	if (events.any()) {
 		if (const Next n = inject_events(); n != Next::guest)
 			return n;
 		nmi_next = events.delivering() && events.nmi_pending() && !events.nmi_masked();

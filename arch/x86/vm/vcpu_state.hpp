@@ -45,7 +45,7 @@ template <Vendor V> Errc Vcpu<V>::get_sregs(unsigned long arg)
 	s.cr8 = hw.cr8();
 	s.efer = hw.efer();
 	s.apic_base = msrs.apic_base();
-	if (events.interrupt().injected && !events.interrupt().soft)
+	if (events.interrupt_queued() && !events.interrupt().soft)
 		set_pending_vector(s, events.interrupt().vector);
 	return to_user(arg, s);
 }
@@ -379,6 +379,8 @@ template <Vendor V> long Vcpu<V>::ioctl(unsigned cmd, unsigned long arg)
 		break;
 	default: {
 		const OnCpu on{*this};
+		/* Who looks from outside sees what the handler would. (KVM_CAP_EXCEPTION_PAYLOAD is not offered.) */
+		settle_exception();
 		note_position();
 		r = cmd == KVM_GET_MSRS || cmd == KVM_SET_MSRS ? msrs_ioctl(cmd, arg)
 		    : cmd == KVM_GET_STATS_FD			 ? as_long(stats_fd())

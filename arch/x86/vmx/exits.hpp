@@ -117,7 +117,7 @@ template <class Vcpu> void Vmx::collect_delivery(Vcpu &v)
 		v.events.requeue_nmi();
 		break;
 	case info::hardware:
-		v.redeliver({Vector(vector), info::ErrorValid::test(was), info::ErrorValid::test(was) ? v.hw.idt_error() : 0, 0});
+		v.events.requeue({Vector(vector), info::ErrorValid::test(was), info::ErrorValid::test(was) ? v.hw.idt_error() : 0});
 		break;
 	default: /* INT n, INT1, INT3, INTO: RIP still points to them, they are executed again */
 		break;
