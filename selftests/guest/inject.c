@@ -622,6 +622,7 @@ TEST_F(inject, an_nmi_in_a_shadow_waits_through_signals)
 	expect_nmi_behind_cpuid(_metadata, self->vm, self->v);
 }
 
+/* The step that an NMI waits for is nobody's to see, whatever the guest has left in DR6. */
 TEST_F(inject, an_nmi_in_a_shadow_makes_no_debug_exception_of_what_the_guest_left_in_dr6)
 {
 	struct kvm_debugregs d;
@@ -978,6 +979,160 @@ TEST_F(inject, software_interrupts_whose_idt_is_not_yet_mapped_are_delivered_onc
 		vcpu_set_sregs(self->v, &s);
 		ASSERT_EQ((2 * i + 2) * 10000 + i + 1, vcpu_sync(self->v));
 	}
+}
+
+/*
+ * An instruction that raises its own event keeps its place when an exit cuts the delivery short: whatever waits comes behind it,
+ * and the handler returns behind it.
+ */
+static void on_order(struct guest_regs *regs)
+{
+	if (order.n < 4) {
+		order.vector[order.n] = regs->vector;
+		order.rip[order.n] = regs->rip;
+	}
+	order.n++;
+}
+
+extern char behind_int[], behind_int3[], behind_mov_ss[];
+static void guest_sti_int(uint64_t rsp, uint64_t kind)
+{
+	if (kind == 0)
+		asm volatile("mov %%rsp, %%rbx; mov %0, %%rsp; sti; int $0x42\n"
+			     ".globl behind_int\nbehind_int: cli; mov %%rbx, %%rsp" : : "r"(rsp) : "rbx", "memory");
+	else if (kind == 1)
+		asm volatile("mov %%rsp, %%rbx; mov %0, %%rsp; sti; int3\n"
+			     ".globl behind_int3\nbehind_int3: cli; mov %%rbx, %%rsp" : : "r"(rsp) : "rbx", "memory");
+	else
+		asm volatile("mov %%rsp, %%rbx; mov %0, %%rsp; mov %%ss, %%eax; sti; mov %%eax, %%ss; int $0x42\n"
+			     ".globl behind_mov_ss\nbehind_mov_ss: cli; mov %%rbx, %%rsp"
+			     : : "r"(rsp) : "rax", "rbx", "memory");
+	ucall_sync(order.n);
+}
+
+TEST_F(inject, an_int_in_the_shadow_of_sti_whose_delivery_exits_comes_before_the_interrupt_that_waits)
+{
+	uintptr_t behind[3] = { (uintptr_t)behind_int, (uintptr_t)behind_int3, (uintptr_t)behind_mov_ss };
+	struct kvm_run *run = self->v->run;
+	uint8_t *p = map_anon(60 * PAGE);
+
+	if (on_old_tcg())
+		SKIP(return, "QEMU 7.2 does not load the shadow on VMRUN, and has no next RIP");
+	madvise(p, 60 * PAGE, MADV_NOHUGEPAGE);
+	vm_slot(self->vm, 1, 0, SLOT_GPA, 60 * PAGE, p);
+	set_handler(self->vm, IRQ, on_order);
+	set_handler(self->vm, 0x42, on_order);
+	set_handler(self->vm, VEC_BP, on_order);
+	for (uint64_t i = 0; i < 60; i++) {
+		uint64_t kind = i % 3;
+
+		G(self->vm, order).n = 0;
+		vcpu_call(self->v, guest_sti_int, SLOT_GPA + (i + 1) * PAGE, kind);
+		run->request_interrupt_window = 1;
+		vcpu_expect(self->v, KVM_EXIT_IRQ_WINDOW_OPEN);
+		run->request_interrupt_window = 0;
+		ASSERT_OK(inject(self->v, IRQ));
+		ASSERT_EQ(2, vcpu_sync(self->v));
+		ASSERT_EQ(kind == 1 ? VEC_BP : 0x42, G(self->vm, order).vector[0]);
+		ASSERT_EQ(IRQ, G(self->vm, order).vector[1]);
+		ASSERT_EQ(behind[kind], G(self->vm, order).rip[0]);
+		ASSERT_EQ(behind[kind], G(self->vm, order).rip[1]);
+	}
+}
+
+/* The exit comes when the gate is read, and the gate turns out not to be present. */
+extern char int_absent[];
+static void guest_int_absent(void)
+{
+	asm volatile(".globl int_absent\nint_absent: int $0x42" : : : "memory");
+	ucall_sync(got.exceptions);
+}
+
+TEST_F(inject, a_fault_of_an_int_whose_delivery_exited_points_to_the_int)
+{
+	uint8_t *p = map_anon(20 * PAGE);
+
+	madvise(p, 20 * PAGE, MADV_NOHUGEPAGE);
+	vm_slot(self->vm, 1, 0, SLOT_GPA, 20 * PAGE, p);
+	set_handler(self->vm, VEC_NP, on_ud2);
+	for (uint64_t i = 0; i < 20; i++) {
+		memcpy(p + i * PAGE, vm_hva(self->vm, IDT_GPA), PAGE);
+		p[i * PAGE + 0x42 * 16 + 5] &= 0x7f;
+		vcpu_call(self->v, guest_int_absent);
+		use_idt(self->v, SLOT_GPA + i * PAGE);
+		ASSERT_EQ(i + 1, vcpu_sync(self->v));
+		EXPECT_EQ(VEC_NP, G(self->vm, got).vector);
+		EXPECT_EQ(0x42 * 8 + 2, G(self->vm, got).error);
+		EXPECT_EQ((uintptr_t)int_absent, G(self->vm, got).rip);
+	}
+}
+
+/* It belongs to the instruction there: a vCPU that is put somewhere else has not begun it. */
+extern char int_somewhere[];
+static void guest_int_somewhere(uint64_t rsp)
+{
+	asm volatile("mov %%rsp, %%rbx; mov %0, %%rsp\n"
+		     ".globl int_somewhere\nint_somewhere: int $0x42\n"
+		     "mov %%rbx, %%rsp" : : "r"(rsp) : "rbx", "memory");
+	ucall_sync(order.n);
+}
+
+TEST_F(inject, an_int_whose_delivery_exited_is_over_when_user_space_moves_the_vcpu)
+{
+	uint8_t *p = map_anon(2 * PAGE);
+	struct kvm_vcpu_events e;
+	struct kvm_regs r;
+
+	vm_slot(self->vm, 1, 0, SLOT_GPA, 2 * PAGE, p);
+	set_handler(self->vm, 0x42, on_order);
+	for (uint64_t moved = 0; moved < 2; moved++) {
+		G(self->vm, order).n = 0;
+		ASSERT_OK(mprotect(p, 2 * PAGE, PROT_NONE));
+		vcpu_call(self->v, guest_int_somewhere, SLOT_GPA + 2 * PAGE);
+		ASSERT_EQ(-EFAULT, vcpu_try_run(self->v));
+		ASSERT_EQ(-EFAULT, vcpu_try_run(self->v));
+		ASSERT_OK(mprotect(p, 2 * PAGE, PROT_READ | PROT_WRITE));
+		ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+		EXPECT_EQ(0, e.interrupt.injected | e.exception.injected);
+		vcpu_get(self->v, &r);
+		EXPECT_EQ((uintptr_t)int_somewhere, r.rip);
+		r.rip += moved * 2;
+		vcpu_set(self->v, &r);
+		ASSERT_EQ(!moved, vcpu_sync(self->v));
+		if (!moved)
+			EXPECT_EQ((uintptr_t)int_somewhere + 2, G(self->vm, order).rip[0]);
+	}
+}
+
+/* A debugger in user space gives the guest its own breakpoint: RIP is at the INT3, and the handler returns behind it. */
+extern char int3_here[];
+static void guest_int3_here(void)
+{
+	ucall_sync(0);
+	asm volatile(".globl int3_here\nint3_here: int3" : : : "memory");
+	ucall_sync(order.n);
+}
+
+TEST_F(inject, a_breakpoint_that_user_space_puts_in_returns_behind_the_int3)
+{
+	struct kvm_vcpu_events e;
+	struct kvm_regs r;
+
+	set_handler(self->vm, VEC_BP, on_order);
+	vcpu_call(self->v, guest_int3_here);
+	EXPECT_EQ(0, vcpu_sync(self->v));
+	vcpu_complete(self->v);
+	vcpu_get(self->v, &r);
+	r.rip = (uintptr_t)int3_here;
+	vcpu_set(self->v, &r);
+	ASSERT_OK(ioctl(self->v->fd, KVM_GET_VCPU_EVENTS, &e));
+	e.exception.injected = 1;
+	e.exception.nr = VEC_BP;
+	e.exception.has_error_code = 0;
+	ASSERT_OK(ioctl(self->v->fd, KVM_SET_VCPU_EVENTS, &e));
+	EXPECT_EQ(1, vcpu_sync(self->v));
+	EXPECT_EQ(VEC_BP, G(self->vm, order).vector[0]);
+	EXPECT_EQ((uintptr_t)int3_here + 1, G(self->vm, order).rip[0]);
 }
 
 /* Where there is no memory at all, no instruction can be emulated instead. */

@@ -105,7 +105,7 @@ TEST(Events, TwoContributoryOnesDouble)
 TEST(Events, ABenignOneGivesWay)
 {
 	Events e;
-	e.requeue({Vector::ud});
+	e.requeue({Vector::ud, false, 0});
 	e.raise(pf);
 	EXPECT_EQ(e.settle(), Merge::queued);
 	goes_in(e);
@@ -134,6 +134,24 @@ TEST(Events, AFaultOfDeliveryCountsTheOneUnderWay)
 	e.raise(pf);
 	EXPECT_EQ(e.settle(), Merge::double_fault);
 	EXPECT_FALSE(e.injected());
+}
+
+TEST(Events, WhatAnInstructionRaisesGivesWayToItsFault)
+{
+	Events e;
+	e.queue_interrupt(0x20);
+	e.requeue_software({SoftwareEvent::By::interrupt, 0x80, 2, 0x1000});
+	EXPECT_TRUE(e.any() && e.needs_reinjection());
+	EXPECT_EQ(e.interrupt(), 0x20) << "beside it";
+	e.raise(gp);
+	EXPECT_TRUE(e.software_injected()) << "nobody has decided yet";
+	EXPECT_EQ(e.settle(), Merge::queued) << "it is no exception to merge with";
+	EXPECT_FALSE(e.software_injected());
+	e.forget_new_exception();
+	e.requeue_software({SoftwareEvent::By::exception, 3, 1, 0x1000});
+	e.deliver(Delivery::software);
+	e.take_delivery();
+	EXPECT_TRUE(!e.software_injected() && e.interrupt_queued());
 }
 
 TEST(Events, TheThirdOneStopsTheVcpuOnce)
@@ -180,13 +198,13 @@ TEST(Events, OneInterruptWaits)
 	Events e;
 	e.queue_interrupt(0x30);
 	e.queue_interrupt(0x31); /* the APIC in user space changed its mind */
-	EXPECT_EQ(e.interrupt().vector, 0x31);
-	EXPECT_TRUE(e.interrupt_queued() && !e.interrupt().soft);
+	EXPECT_EQ(e.interrupt(), 0x31);
+	EXPECT_TRUE(e.interrupt_queued());
 	e.deliver(Delivery::interrupt);
 	e.take_delivery();
 	EXPECT_FALSE(e.any());
 	e.requeue_interrupt(0x20);
-	EXPECT_TRUE(e.needs_reinjection() && !e.interrupt().soft);
+	EXPECT_TRUE(e.needs_reinjection());
 }
 
 TEST(Events, TwoNmisAreLatchedButOneDuringOne)
@@ -239,6 +257,8 @@ TEST(VcpuEvents, HideSoftwareEvents)
 	software.interrupt.injected = software.interrupt.soft = 1;
 	software.interrupt.nr = 0x80;
 	ASSERT_TRUE(e.set(software).ok());
+	EXPECT_FALSE(e.any()) << "left to the instruction";
+	e.requeue_software({SoftwareEvent::By::interrupt, 0x80, 2, 0});
 	e.raise(Exception::plain(Vector::bp));
 	const kvm_vcpu_events k = taken(e);
 	EXPECT_EQ(k.exception.injected | k.exception.pending, 0);
@@ -261,7 +281,7 @@ TEST(VcpuEvents, SurviveTheRoundTrip)
 	EXPECT_TRUE(f.injected()); /* the ABI cannot tell it from a pending one */
 	EXPECT_EQ(f.exception().vector, Vector::gp);
 	EXPECT_EQ(f.exception().error, 0x18u);
-	EXPECT_EQ(f.interrupt().vector, 0x41);
+	EXPECT_EQ(f.interrupt(), 0x41);
 	EXPECT_EQ(f.nmi_pending(), 1u);
 	EXPECT_TRUE(f.nmi_masked() && !f.nmi_injected());
 }

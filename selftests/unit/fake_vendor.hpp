@@ -58,6 +58,7 @@ struct Exit {
 	/* What was being delivered when it happened. */
 	std::optional<Exception> cut_exception{};
 	std::optional<u8> cut_interrupt{};
+	std::optional<SoftwareEvent> cut_software{}; /* of an instruction at RIP */
 	bool cut_nmi = false;
 	u8 length = 2;
 	emulate::TaskSwitch task{};
@@ -69,13 +70,14 @@ struct Exit {
 struct Entry {
 	std::optional<Exception> exception;
 	std::optional<u8> interrupt;
+	std::optional<SoftwareEvent> software;
 	bool nmi = false, window = false, flushed = false;
 	u64 rip = 0, rflags = 0;
 	unsigned cr8 = 0, cpu = 0;
 	bool kicked = false; /* an interrupt of the host waits */
 	u64 root = 0;
 
-	bool quiet() const { return !exception && !interrupt && !nmi; }
+	bool quiet() const { return !exception && !interrupt && !software && !nmi; }
 };
 
 template <class Traits> class FakeCpu {
@@ -95,6 +97,7 @@ template <class Traits> class FakeCpu {
 	InterruptShadow interrupt_shadow_ = InterruptShadow::none;
 	std::optional<Exception> exception_;
 	std::optional<u8> interrupt_;
+	std::optional<SoftwareEvent> software_;
 	bool nmi_ = false, window_ = false, nmi_window_ = false;
 	bool loaded_ = false, flush_ = false, running_ = false;
 	Exit exit_;
@@ -118,7 +121,7 @@ template <class Traits> class FakeCpu {
 	void one_event()
 	{
 		at_hand();
-		EXPECT_TRUE(!exception_ && !interrupt_ && !nmi_) << "two events at one entry";
+		EXPECT_TRUE(!exception_ && !interrupt_ && !software_ && !nmi_) << "two events at one entry";
 	}
 
 public:
@@ -137,6 +140,7 @@ public:
 	/* The guest's doing: no question of who may reach it. */
 	void guest_sets_rflags(u64 v) { rflags_ = v; }
 	void guest_sets_cr0(u64 v) { cr0_ = v; }
+	void guest_sets_shadow(InterruptShadow s) { interrupt_shadow_ = s; }
 
 	/* --- GuestCpu */
 	Errc init() { return Errc::ok; }
@@ -167,12 +171,13 @@ public:
 		EXPECT_TRUE(hosted::this_thread().fpu) << "the guest runs on somebody else's FPU";
 		EXPECT_FALSE(hosted::this_thread().flags & KX_THREAD_NEED_FPU);
 		EXPECT_EQ(cpu_, hosted::this_thread().cpu) << "entered on a CPU where it is not loaded";
-		entries.push_back({exception_, interrupt_, nmi_, window_, flush_, rip_, rflags_, cr8_, cpu_,
+		entries.push_back({exception_, interrupt_, software_, nmi_, window_, flush_, rip_, rflags_, cr8_, cpu_,
 				   hosted::interrupt_waits(), root_});
 		flush_ = false;
 		if (script_.empty() || script_.front().exit.kind != Exit::Kind::refused) {
 			exception_.reset();
 			interrupt_.reset();
+			software_.reset();
 			nmi_ = false;
 		}
 		if (script_.empty()) {
@@ -242,6 +247,11 @@ public:
 		one_event();
 		exception_ = e;
 	}
+	void inject(const SoftwareEvent &e)
+	{
+		one_event();
+		software_ = e;
+	}
 	void inject_interrupt(u8 vector)
 	{
 		one_event();
@@ -258,6 +268,7 @@ public:
 		++dropped;
 		exception_.reset();
 		interrupt_.reset();
+		software_.reset();
 		nmi_ = false;
 	}
 	void want_interrupt_window() { put(window_, true); }
@@ -303,7 +314,7 @@ template <class Traits> struct FakeVendor {
 		EXPECT_TRUE(hosted::interrupts_off() && hosted::in_guest_context());
 		EXPECT_EQ(v.mode.relaxed(), CpuMode::in_guest);
 		const Exit &e = v.hw.exit();
-		if (e.cut_exception || e.cut_interrupt || e.cut_nmi)
+		if (was_delivering(v))
 			return Fast::slow;
 		switch (e.kind) {
 		case Exit::Kind::again: return Fast::again;
@@ -367,13 +378,18 @@ template <class Traits> struct FakeVendor {
 			v.events.requeue_interrupt(*e.cut_interrupt);
 		if (e.cut_nmi)
 			v.events.requeue_nmi();
+		if (e.cut_software) {
+			SoftwareEvent s = *e.cut_software;
+			s.at = v.linear_rip();
+			v.events.requeue_software(s);
+		}
 		if (e.cut_exception)
 			v.events.requeue({e.cut_exception->vector, e.cut_exception->has_error, e.cut_exception->error});
 	}
 	template <class Vcpu> static bool was_delivering(const Vcpu &v)
 	{
 		const Exit &e = v.hw.exit();
-		return e.cut_exception || e.cut_interrupt || e.cut_nmi;
+		return e.cut_exception || e.cut_interrupt || e.cut_software || e.cut_nmi;
 	}
 	template <class Vcpu> static CutShort cut_short(const Vcpu &v)
 	{

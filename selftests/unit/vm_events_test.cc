@@ -109,6 +109,87 @@ TEST_RUN(Events, ADeliveryThatMeetsNoMemoryIsAnErrorAndIsNotLost)
 	EXPECT_EQ(entry(1).interrupt, 0x31);
 }
 
+namespace {
+
+constexpr SoftwareEvent int33{SoftwareEvent::By::interrupt, 33, 2, 0};
+
+}
+
+TEST_RUN(Events, AnIntCutShortGoesInAgainBeforeAllThatWaits)
+{
+	set_rflags(rflags::fixed | rflags::intf);
+	in_shadow();
+	then({.kind = K::interrupt, .cut_software = int33}, [this] {
+		cpu->events.queue_interrupt(32);
+		cpu->events.queue_nmi();
+		cpu->hw.guest_sets_shadow(InterruptShadow::none); /* not every processor keeps it */
+	});
+	then({.kind = K::interrupt, .cut_software = int33});
+	then({.kind = K::interrupt});
+	then({.kind = K::interrupt});
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	for (unsigned i : {1, 2}) {
+		ASSERT_TRUE(entry(i).software);
+		EXPECT_EQ(entry(i).software->vector, 33);
+		EXPECT_EQ(entry(i).software->length, 2);
+		EXPECT_FALSE(entry(i).interrupt);
+	}
+	EXPECT_EQ(entry(3).interrupt, 32);
+	EXPECT_TRUE(entry(4).nmi);
+}
+
+TEST_RUN(Events, AnIntCutShortIsOverWhereItsInstructionIsNot)
+{
+	set_rip(0x100);
+	then({.kind = K::interrupt, .cut_software = int33}, [this] { signal(); });
+	EXPECT_EQ(enter(), -EINTR);
+	EXPECT_EQ(events().interrupt.injected, 0) << "the structure has no length";
+	set_rip(0x100); /* as a VMM that only looks does */
+	EXPECT_EQ(enter(), -EINTR);
+	kvm_sregs s{};
+	EXPECT_EQ(ioctl(KVM_GET_SREGS, &s), 0);
+	s.cs.base = 0x10000; /* the same RIP in another segment */
+	EXPECT_EQ(ioctl(KVM_SET_SREGS, &s), 0);
+	no_signal();
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_TRUE(entry(1).quiet());
+}
+
+TEST_RUN(Events, AnIntCutShortIsHeldBackBySignals)
+{
+	then({.kind = K::interrupt, .cut_software = int33}, [this] { signal(); });
+	EXPECT_EQ(enter(), -EINTR);
+	EXPECT_EQ(enter(), -EINTR);
+	EXPECT_EQ(cpu->hw.dropped, 1u);
+	no_signal();
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_TRUE(entry(1).software);
+}
+
+TEST_RUN(Events, AFaultOfAnIntTakesItsPlace)
+{
+	then({.kind = K::fault, .raised = Exception::coded(Vector::ac, 0), .cut_software = int33});
+	then({.kind = K::interrupt});
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	ASSERT_TRUE(entry(1).exception);
+	EXPECT_EQ(entry(1).exception->vector, Vector::ac);
+	EXPECT_TRUE(entry(2).quiet()) << "the handler returns to the INT";
+}
+
+TEST_RUN(Events, AnIntThatMeetsNoMemoryIsAnErrorAndIsNotLost)
+{
+	then({.kind = K::mmio, .gpa = this->device, .code = pfec::write, .cut_software = int33});
+	expect_exit(KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(run->internal.suberror, KVM_INTERNAL_ERROR_DELIVERY_EV);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_TRUE(entry(1).software);
+}
+
 TEST_RUN(Events, AnExceptionCutShortGoesInAgainWithItsCode)
 {
 	const Exception gp = Exception::coded(Vector::gp, 0x18);
@@ -149,9 +230,7 @@ TEST_RUN(Events, APageFaultSetsCr2)
 
 TEST_RUN(Events, NothingOfANewExceptionIsDoneBeforeItGoesIn)
 {
-	then({.kind = K::fault, .raised = Exception::page_fault(pfec::write, 0x1234)}, [this] {
-		signal();
-	});
+	then({.kind = K::fault, .raised = Exception::page_fault(pfec::write, 0x1234)}, [this] { signal(); });
 	EXPECT_EQ(enter(), -EINTR);
 	EXPECT_TRUE(cpu->events.raised());
 	cpu->events.forget_new_exception(); /* somebody has turned it away */
@@ -468,6 +547,19 @@ TEST_RUN(Task, AnInterruptThroughAGateIsTakenByTheSwitch)
 	EXPECT_EQ(ioctl(KVM_GET_SREGS, &s), 0);
 	EXPECT_EQ(s.tr.selector, task_new);
 	EXPECT_TRUE(s.cr0 & cr0::ts);
+}
+
+TEST_RUN(Task, AnIntThroughAGateIsTakenByTheSwitch)
+{
+	two_tasks(*this);
+	emulate::TaskSwitch t = through_gate();
+	t.external = false;
+	then({.kind = K::task, .cut_software = int33, .task = t, .came_of = Events::Delivery::software});
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(entry(1).rip, 0x1234u);
+	EXPECT_TRUE(entry(1).quiet());
+	EXPECT_FALSE(cpu->events.any());
 }
 
 TEST_RUN(Task, AnNmiThroughAGateMasksTheNextUntilIret)

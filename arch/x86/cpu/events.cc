@@ -50,7 +50,7 @@ Merge Events::settle()
 	/* Where they do not merge, the new one goes first: the old one's instruction runs again. */
 	if (m == Merge::double_fault)
 		new_ = Exception::coded(Vector::df, 0);
-	drop(exception_injected);
+	drop(exception_injected | software_under_way);
 	return m;
 }
 
@@ -63,7 +63,7 @@ void Events::inject_exception()
 
 void Events::requeue_interrupt(u8 vector)
 {
-	interrupt_ = {.vector = vector};
+	interrupt_ = vector;
 	add(interrupt_waits);
 }
 
@@ -91,6 +91,7 @@ void Events::take_delivery()
 	case Delivery::exception: drop(exception_injected); break;
 	case Delivery::nmi: drop(nmi_under_way); break;
 	case Delivery::interrupt: drop(interrupt_waits); break;
+	case Delivery::software: drop(software_under_way); break;
 	}
 	delivery_ = Delivery::none;
 }
@@ -100,7 +101,7 @@ void Events::get(kvm_vcpu_events &out, u8 shadow) const
 	out = {};
 	/* One is told of. The caller has settled what is new: an injected one beside it has given way. */
 	const InjectedException x = raised() ? InjectedException{new_.vector, new_.has_error, new_.error} : injected_;
-	/* A software exception has no length in this structure: left out, the instruction raises it
+	/* What an instruction raises has no length in this structure: left out, the instruction raises it
 	 * anew. Without the payload capability, pending and injected are one to a VMM. */
 	out.exception.injected = !is_software(x.vector) && (raised() || injected());
 	out.exception.pending = !is_software(x.vector) && raised();
@@ -108,8 +109,8 @@ void Events::get(kvm_vcpu_events &out, u8 shadow) const
 	out.exception.has_error_code = x.has_error;
 	out.exception.error_code = x.error;
 
-	out.interrupt.injected = interrupt_queued() && !interrupt_.soft;
-	out.interrupt.nr = interrupt_.vector;
+	out.interrupt.injected = interrupt_queued();
+	out.interrupt.nr = interrupt_;
 	out.interrupt.shadow = shadow;
 
 	out.nmi.injected = nmi_injected();
@@ -131,11 +132,13 @@ Result<Events::Set> Events::set(const kvm_vcpu_events &in)
 		return Errc::inval;
 
 	forget_new_exception();
-	drop(exception_injected | interrupt_waits | nmi_under_way);
+	drop(exception_injected | interrupt_waits | nmi_under_way | software_under_way);
 	injected_ = {Vector(in.exception.nr), in.exception.has_error_code != 0, in.exception.error_code};
-	interrupt_ = {.soft = in.interrupt.soft != 0, .vector = in.interrupt.nr};
-	add((in.exception.injected ? exception_injected : 0) | (in.interrupt.injected ? interrupt_waits : 0) |
-	    (in.nmi.injected ? nmi_under_way : 0));
+	interrupt_ = in.interrupt.nr;
+	/* An INT n is left to the instruction here as well. */
+	const bool hardware = in.interrupt.injected && !in.interrupt.soft;
+	add((in.exception.injected ? exception_injected : 0u) | (hardware ? interrupt_waits : 0u) |
+	    (in.nmi.injected ? nmi_under_way : 0u));
 
 	if (in.flags & KVM_VCPUEVENT_VALID_NMI_PENDING)
 		nmi_pending_ = in.nmi.pending < 2 ? in.nmi.pending : 2;

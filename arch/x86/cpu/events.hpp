@@ -29,32 +29,33 @@ struct InjectedException {
 	u32 error = 0;
 };
 
-struct QueuedInterrupt {
-	bool soft = false; /* INT n */
+/* INT n, INT3 or INTO, which an exit cut short: RIP is at the instruction still, and so it is for a fault of the delivery; the
+ * handler returns behind it. Executed again it would let something else come between, from behind a shadow that is over. It is
+ * the instruction's: a vCPU that is put somewhere else has not begun it. */
+struct SoftwareEvent {
+	enum class By : u8 { interrupt, exception }; /* INT n; INT3, INTO */
+	By by = By::interrupt;
 	u8 vector = 0;
+	u8 length = 0;
+	u64 at = 0; /* the instruction's linear address */
 };
 
 class Events {
 public:
-	enum class Delivery : u8 { none, exception, nmi, interrupt };
+	enum class Delivery : u8 { none, exception, nmi, interrupt, software };
 
 private:
 	/* What there is, so that one look tells whether there is anything. */
-	enum What : u8 {
-		new_exception = 1,
-		payload = 2, /* of the new one: not yet where the handler looks */
-		exception_injected = 4,
-		interrupt_waits = 8,
-		nmi_under_way = 16,
-		shutdown = 32,
-	};
+	static constexpr unsigned new_exception = 1, payload = 2, /* of the new one: not yet where the handler looks */
+		exception_injected = 4, interrupt_waits = 8, nmi_under_way = 16, shutdown = 32, software_under_way = 64;
 	u8 have_ = 0;
 	u8 nmi_pending_ = 0; /* at most two: one being handled, one latched */
 	bool nmi_masked_ = false;
 	Delivery delivery_ = Delivery::none; /* in the CPU's hands, from before an entry until behind it */
-	QueuedInterrupt interrupt_;
+	u8 interrupt_ = 0;
 	InjectedException injected_;
 	Exception new_{};
+	SoftwareEvent software_;
 
 	void drop(unsigned w) { have_ = u8(have_ & ~w); }
 	void add(unsigned w) { have_ = u8(have_ | w); }
@@ -66,7 +67,7 @@ public:
 	void raise(const Exception &e)
 	{
 		new_ = e;
-		add(new_exception | (e.vector == Vector::pf || e.vector == Vector::db ? payload : 0));
+		add(new_exception | (e.vector == Vector::pf || e.vector == Vector::db ? payload : 0u));
 	}
 	bool raised() const { return have_ & new_exception; }
 	const Exception &new_exception_raised() const { return new_; }
@@ -93,6 +94,12 @@ public:
 	}
 	void requeue_interrupt(u8 vector);
 	void requeue_nmi() { add(nmi_under_way); }
+	void requeue_software(const SoftwareEvent &e)
+	{
+		software_ = e;
+		add(software_under_way);
+	}
+	void forget_software() { drop(software_under_way); }
 
 	/* KVM_INTERRUPT with the APIC in user space, which has asked whether the guest can take it:
 	 * it goes in as soon as the guest still can, in place of whatever interrupt waited. */
@@ -121,14 +128,19 @@ public:
 	bool injected() const { return have_ & exception_injected; }
 	const InjectedException &exception() const { return injected_; }
 	bool interrupt_queued() const { return have_ & interrupt_waits; }
-	const QueuedInterrupt &interrupt() const { return interrupt_; }
+	u8 interrupt() const { return interrupt_; }
+	bool software_injected() const { return have_ & software_under_way; }
+	const SoftwareEvent &software() const { return software_; }
 	unsigned nmi_pending() const { return nmi_pending_; }
 	bool nmi_injected() const { return have_ & nmi_under_way; }
 	bool nmi_masked() const { return nmi_masked_; }
 	void mask_nmi() { nmi_masked_ = true; }
 	void unmask_nmi() { nmi_masked_ = false; }
 	/* Something was half delivered and must go in first. */
-	bool needs_reinjection() const { return have_ & (exception_injected | interrupt_waits | nmi_under_way); }
+	bool needs_reinjection() const
+	{
+		return have_ & (exception_injected | interrupt_waits | nmi_under_way | software_under_way);
+	}
 	bool any() const { return have_ | nmi_pending_; }
 
 	/* KVM_GET_VCPU_EVENTS; shadow as KVM_X86_SHADOW_INT_*. */

@@ -253,11 +253,25 @@ void Cpu::set_spec_ctrl(u64 v)
 	}
 }
 
+/* Without a next RIP an INT3 or INTO is executed again: then it returns behind itself. */
 void Cpu::inject(const Exception &e)
 {
+	if (is_software(e.vector)) {
+		if (has_next_rip())
+			inject(SoftwareEvent{SoftwareEvent::By::exception, u8(e.vector), 1, 0});
+		return;
+	}
 	vmcb_->control.event_inj = event::Valid::mask | event::Type::put(event::exception) |
 				   event::Vector::put(u8(e.vector)) |
 				   (e.has_error ? event::ErrorValid::mask | event::Error::put(e.error) : 0);
+}
+
+/* APM vol. 2 §15.20 */
+void Cpu::inject(const SoftwareEvent &e)
+{
+	const u64 next = rip() + e.length;
+	vmcb_->control.next_rip = (efer() & efer::lma) && cs_l() ? next : u32(next);
+	inject(e.by == SoftwareEvent::By::interrupt ? event::soft : event::exception, e.vector);
 }
 
 /* A virtual interrupt that is never delivered: its VINTR exit comes the moment it could be. */

@@ -165,6 +165,8 @@ public:
 		vmcb_->control.int_state = (vmcb_->control.int_state & ~u64{1}) | (s != InterruptShadow::none);
 	}
 	void inject(const Exception &e);
+	/* Only where the processor takes the next RIP from the VMCB: has_next_rip(). */
+	void inject(const SoftwareEvent &e);
 	void inject_interrupt(u8 vector) { inject(event::intr, vector); }
 	void inject_nmi() { inject(event::nmi, u8(Vector::nmi)); }
 	void drop_injection()

@@ -37,6 +37,28 @@ template <class Vcpu> Fast Svm::fast_exit(Vcpu &v)
 	return v.events.any() ? Fast::settled : Fast::again;
 }
 
+namespace detail {
+
+/* The processor tells no length: it is looked for in the bytes. What is not found there, or what the processor has no field for the
+ * next RIP of, is executed again: to advance RIP by hand would have a fault of the delivery return behind the instruction. */
+template <class Vcpu> void requeue_software(Vcpu &v, SoftwareEvent::By by, u8 vector)
+{
+	namespace opcode = emulate::opcode;
+	if (!v.hw.has_next_rip())
+		return;
+	u8 bytes[15];
+	const unsigned n = v.fetch(bytes, FetchFault::ignore);
+	const emulate::Opcode &op = by == SoftwareEvent::By::interrupt ? opcode::int_n
+				    : Vector(vector) == Vector::bp     ? opcode::int3
+								       : opcode::into;
+	const unsigned length = emulate::intercepted_length(
+		{bytes, n}, op, v.in_64bit() ? emulate::RexBytes::present : emulate::RexBytes::none);
+	if (length && (by == SoftwareEvent::By::exception || bytes[length - 1] == vector))
+		v.events.requeue_software({by, vector, u8(length), v.linear_rip()});
+}
+
+}
+
 template <class Vcpu> void Svm::collect_delivery(Vcpu &v)
 {
 	v.hw.end_step();
@@ -58,11 +80,15 @@ template <class Vcpu> void Svm::collect_delivery(Vcpu &v)
 		v.events.requeue_nmi();
 		break;
 	case event::exception:
-		/* INT3 and INTO are executed again: RIP still points to them. */
-		if (!is_software(Vector(vector)))
+		if (is_software(Vector(vector)))
+			detail::requeue_software(v, SoftwareEvent::By::exception, vector);
+		else
 			v.events.requeue({Vector(vector), event::ErrorValid::test(info), u32(event::Error::get(info))});
 		break;
-	default: /* INT n: executed again as well */
+	case event::soft:
+		detail::requeue_software(v, SoftwareEvent::By::interrupt, vector);
+		break;
+	default:
 		break;
 	}
 }
@@ -158,7 +184,7 @@ template <class Vcpu> Next task_switch(Vcpu &v)
 		if (!length) /* the fetch faulted, or the code is not what exited */
 			return Next::guest;
 		t.return_rip = v.rip_after(length);
-		return v.task_switch(t, none);
+		return v.task_switch(t, t.by == By::gate ? software : none);
 	}
 	t.external = true;
 	t.has_error = info::HasError::test(how);

@@ -10,6 +10,8 @@ enum class PioDirection : u8 { in, out };
 /* Where nested paging refused the processor: in the guest's own tables, or what they led to. */
 enum class FaultOf : u8 { walk, access };
 
+enum class FetchFault : u8 { raise, ignore };
+
 /* Interrupts wait one instruction; behind MOV SS debug exceptions as well. As KVM_X86_SHADOW_INT_*; either: not all
  * processors say which. */
 enum class InterruptShadow : u8 { none = 0, mov_ss = 1, sti = 2, either = 3 };

@@ -3,6 +3,7 @@
 #pragma once
 #include "arch/x86/cpu/cpuid.hpp"
 #include "arch/x86/cpu/debugreg.hpp"
+#include "arch/x86/cpu/events.hpp"
 #include "arch/x86/cpu/msr.hpp"
 #include "arch/x86/vendor/exit.hpp"
 
@@ -86,10 +87,12 @@ concept GuestTlb = requires(C &c, Hpa root) {
 
 /* One event goes in at an entry. */
 template <class C>
-concept GuestEvents = requires(C &c, const C &k, InterruptShadow sh, const Exception &e, u8 vector) {
+concept GuestEvents = requires(C &c, const C &k, InterruptShadow sh, const Exception &e, const SoftwareEvent &se,
+			       u8 vector) {
 	{ k.interrupt_shadow() } -> std::same_as<InterruptShadow>;
 	c.set_interrupt_shadow(sh);
-	c.inject(e);
+	c.inject(e); /* #BP or #OF: of an instruction at RIP without prefixes */
+	c.inject(se);
 	c.inject_interrupt(vector);
 	c.inject_nmi();
 	c.drop_injection(); /* not entered after all: also what was set up to wait for the next event's time */

@@ -72,8 +72,8 @@ public:
 	Next skip(u64 next_rip);
 	/* RIP length bytes on, as wide as the code segment has it. */
 	u64 rip_after(unsigned length) const;
-	/* Up to 15 bytes at RIP; 0: the fetch faulted, which is queued. */
-	unsigned fetch(u8 (&bytes)[15]);
+	/* Up to 15 bytes at RIP; 0: the fetch faulted, which is raised unless told otherwise. */
+	unsigned fetch(u8 (&bytes)[15], FetchFault f = FetchFault::raise);
 	const GuestRole &role();
 	/* The guest's own paging; want as pfec. */
 	emulate::Translation walk(GuestRam &ram, Gva a, u32 want, Implicit implicit);

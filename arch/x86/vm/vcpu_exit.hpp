@@ -65,7 +65,7 @@ template <Vendor V> u64 Vcpu<V>::rip_after(unsigned length) const
 	return in_64bit() ? next : u32(next);
 }
 
-template <Vendor V> unsigned Vcpu<V>::fetch(u8 (&bytes)[15])
+template <Vendor V> unsigned Vcpu<V>::fetch(u8 (&bytes)[15], FetchFault f)
 {
 	VcpuMachine<V> m{*this};
 	const u64 at = linear_rip();
@@ -78,7 +78,7 @@ template <Vendor V> unsigned Vcpu<V>::fetch(u8 (&bytes)[15])
 		const auto t = m.translate(a, kx::emulate::Access::fetch);
 		if (!t.ok()) {
 			/* Behind the end of a page the instruction may not need the next one. */
-			if (!got && t.kind() == kx::emulate::Translation::Kind::fault)
+			if (!got && f == FetchFault::raise && t.kind() == kx::emulate::Translation::Kind::fault)
 				raise(t.fault());
 			break;
 		}

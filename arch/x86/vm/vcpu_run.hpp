@@ -109,6 +109,8 @@ template <Vendor V> Next Vcpu<V>::inject_events()
 			hw.set_rflags(hw.rflags() | rflags::rf);
 		events.inject_exception();
 	}
+	if (events.software_injected() && events.software().at != linear_rip())
+		events.forget_software();
 	const bool waits = events.interrupt_queued();
 	using enum Events::Delivery;
 	if (events.injected()) {
@@ -121,9 +123,12 @@ template <Vendor V> Next Vcpu<V>::inject_events()
 		V::nmi_masked(*this);
 		events.deliver(nmi);
 		hw.inject_nmi();
+	} else if (events.software_injected()) {
+		events.deliver(software);
+		hw.inject(events.software());
 	} else if (waits && interrupt_allowed()) {
 		events.deliver(interrupt);
-		hw.inject_interrupt(events.interrupt().vector);
+		hw.inject_interrupt(events.interrupt());
 		return Next::guest;
 	} else if (events.nmi_pending()) {
 		if (V::nmi_allowed(*this)) {

@@ -45,8 +45,8 @@ template <Vendor V> Errc Vcpu<V>::get_sregs(unsigned long arg)
 	s.cr8 = hw.cr8();
 	s.efer = hw.efer();
 	s.apic_base = msrs.apic_base();
-	if (events.interrupt_queued() && !events.interrupt().soft)
-		set_pending_vector(s, events.interrupt().vector);
+	if (events.interrupt_queued())
+		set_pending_vector(s, events.interrupt());
 	return to_user(arg, s);
 }
 

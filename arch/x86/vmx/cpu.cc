@@ -453,6 +453,12 @@ void Cpu::inject(const Exception &e)
 				       info::ErrorValid::put(error) | u8(e.vector)));
 }
 
+void Cpu::inject(const SoftwareEvent &e)
+{
+	vmwrite<Field::entry_length>(u32(e.length));
+	inject(e.by == SoftwareEvent::By::interrupt ? info::software_int : info::software, e.vector);
+}
+
 /* The CPU blocks further ones itself, and insists that none is blocked now. */
 void Cpu::inject_nmi()
 {

@@ -165,6 +165,7 @@ public:
 	u32 exit_info() const { return vmread<Field::exit_info>(); }
 	u32 exit_error() const { return vmread<Field::exit_error>(); }
 	u32 idt_error() const { return vmread<Field::idt_error>(); }
+	u8 exit_length() const { return u8(vmread<Field::exit_length>()); }
 	u32 instruction_error() const { return vmread<Field::instruction_error>(); }
 	/* Says so in the kernel's log, the first time, and with the whole VMCS if dump_invalid_vmcs is set. */
 	void report_failed_entry() const;
@@ -248,6 +249,7 @@ public:
 	/* INT1 is a trap, but its exit comes before it. */
 	void pass_int1();
 	void inject(const Exception &e);
+	void inject(const SoftwareEvent &e);
 	void inject_interrupt(u8 vector) { inject(info::external, vector); }
 	void inject_nmi();
 	void drop_injection();

@@ -119,7 +119,13 @@ template <class Vcpu> void Vmx::collect_delivery(Vcpu &v)
 	case info::hardware:
 		v.events.requeue({Vector(vector), info::ErrorValid::test(was), info::ErrorValid::test(was) ? v.hw.idt_error() : 0});
 		break;
-	default: /* INT n, INT1, INT3, INTO: RIP still points to them, they are executed again */
+	case info::software_int:
+	case info::software:
+		v.events.requeue_software({info::Type::get(was) == info::software ? SoftwareEvent::By::exception
+										  : SoftwareEvent::By::interrupt,
+					   vector, v.hw.exit_length(), v.linear_rip()});
+		break;
+	default: /* INT1 exits before it is delivered */
 		break;
 	}
 }
@@ -215,7 +221,7 @@ template <class Vcpu> Next task_switch(Vcpu &v)
 			      .flags = v.hw.rflags()};
 	if (t.by != By::gate || type >= info::software_int) {
 		t.return_rip = v.hw.next_rip();
-		return v.task_switch(t, none);
+		return v.task_switch(t, t.by == By::gate ? software : none);
 	}
 	t.external = true;
 	t.has_error = info::ErrorValid::test(was);
