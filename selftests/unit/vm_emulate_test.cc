@@ -119,6 +119,51 @@ TEST_RUN(Devices, AFaultOfTheWalkIsNotWhereTheOperandIs)
 	EXPECT_EQ(regs().rax, 0x77u);
 }
 
+/* Nor is the page that was to be executed, and an exit that does not say may have been either. */
+TEST_RUN(Devices, AnExitThatIsNoAccessIsNotWhereTheOperandIs)
+{
+	ram_at_0(*this);
+	for (const Exit &e : {Exit{.kind = K::mmio, .gpa = device, .code = pfec::fetch, .bytes = {0x8b, 0x07}},
+			      Exit{.kind = K::misconfigured, .gpa = device, .bytes = {0x8b, 0x07}}}) {
+		ram[0] = 0x77;
+		kvm_regs r = regs();
+		r.rbx = 0, r.rax = 0;
+		set_regs(r);
+		then(e);
+		halts();
+		expect_exit(KVM_EXIT_HLT);
+		EXPECT_EQ(regs().rax, 0x77u);
+	}
+}
+
+/* A user's load from a page it may only read has exited; the store that another CPU has put there since nobody
+ * has checked. */
+TEST_RUN(Devices, AStoreNeedsTheRightToWriteWhateverExited)
+{
+	ram_at_0(*this);
+	const u32 pde = 0x2000 | 7, pte = device | 5;
+	std::memcpy(&ram[0x1000], &pde, sizeof pde);
+	std::memcpy(&ram[0x2000 + (device >> page_shift) * sizeof pte], &pte, sizeof pte);
+	change_sregs(*this, [](kvm_sregs &s) {
+		user_mode(s);
+		s.cr0 |= cr0::pg | cr0::wp;
+		s.cr3 = 0x1000;
+		for (kvm_segment *g : {&s.cs, &s.ds, &s.ss, &s.es}) {
+			g->base = 0, g->limit = 0xffffffff;
+			g->g = g->db = g->s = g->present = 1;
+		}
+	});
+	kvm_regs r = regs();
+	r.rip = 0x100, r.rbx = device, r.rflags = rflags::fixed;
+	set_regs(r);
+	then({.kind = K::misconfigured, .gpa = device, .bytes = {0x89, 0x03}});
+	then({.kind = K::hlt, .length = 1}, [this] { EXPECT_EQ(cpu->hw.cr2(), device); });
+	expect_exit(KVM_EXIT_HLT);
+	ASSERT_TRUE(entry(1).exception);
+	EXPECT_EQ(entry(1).exception->vector, Vector::pf);
+	EXPECT_EQ(entry(1).exception->error, u32(pfec::present | pfec::write | pfec::user));
+}
+
 /* A store to a device has exited; the OUTSB that another CPU has put there since nobody has checked. */
 TEST_RUN(Devices, APortIsNotReachedByAnotherExit)
 {

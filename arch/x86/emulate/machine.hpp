@@ -86,7 +86,8 @@ enum class PortDirection : u8 { in, out };
  * address (not one of a page-table walk), and whether the CPU was writing. It saves the walk of the
  * guest's tables when the operand has the same page offset, does not leave the page, is the only
  * memory operand, and is no write unless the CPU wrote. Safe even when the instruction was replaced
- * since the exit: the guest just made an access of this kind to this page at this CPL. */
+ * since the exit: the guest just made an access of this kind to this page at this CPL. An exit that
+ * does not say which kind it was, or may be of the walk, knows nothing. */
 struct Hint {
 	enum class Known : u8 { nothing, reading, writing };
 	Known known = Known::nothing;

@@ -208,7 +208,7 @@ private:
 	Next outcome(emulate::Outcome o);
 	Next single_step();
 	void sync_debug();
-	Next after_fault(const FaultOutcome &r, emulate::Hint hint);
+	Next after_fault(const FaultOutcome &r, Gpa gpa, u32 code, FaultOf of);
 	OrException<unsigned> dr_number(unsigned dr);
 	void apply_effect(MsrEffect e);
 	void set_offset() { hw.set_tsc_offset(tsc.offset()); }

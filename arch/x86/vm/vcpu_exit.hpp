@@ -89,22 +89,29 @@ template <Vendor V> unsigned Vcpu<V>::fetch(u8 (&bytes)[15], FetchFault f)
 	return got;
 }
 
-/* The address of a table's entry is nothing the instruction accesses. */
 template <Vendor V> Next Vcpu<V>::tdp_fault(Gpa gpa, u32 code, FaultOf of)
 {
-	using Known = kx::emulate::Hint::Known;
-	const Known known = of == FaultOf::walk ? Known::nothing : code & pfec::write ? Known::writing : Known::reading;
-	return after_fault(vm.memory.fault(mmu, gpa, code), {known, gpa});
+	return after_fault(vm.memory.fault(mmu, gpa, code), gpa, code, of);
 }
 
-/* The guest's own walk is over when this happens: if the instruction writes there, it may. */
+/* Nothing tells whether it was a read or a write here, or the guest's own walk: to be on the safe side, the walk. */
 template <Vendor V> Next Vcpu<V>::misconfigured(Gpa gpa)
 {
-	return after_fault(vm.memory.fault(mmu, gpa, pfec::present | pfec::rsvd),
-			   {kx::emulate::Hint::Known::writing, gpa});
+	constexpr u32 code = pfec::present | pfec::rsvd;
+	return after_fault(vm.memory.fault(mmu, gpa, code), gpa, code, FaultOf::walk);
 }
 
-template <Vendor V> Next Vcpu<V>::after_fault(const FaultOutcome &r, kx::emulate::Hint hint)
+/* The address of a table's entry is nothing the instruction accesses, and what may be executed may not be read,
+ * where SMAP or a protection key has a say. */
+constexpr emulate::Hint hint_of(Gpa gpa, u32 code, FaultOf of)
+{
+	using Known = emulate::Hint::Known;
+	if (of == FaultOf::walk || code & pfec::fetch)
+		return {Known::nothing, gpa};
+	return {code & pfec::write ? Known::writing : Known::reading, gpa};
+}
+
+template <Vendor V> Next Vcpu<V>::after_fault(const FaultOutcome &r, Gpa gpa, u32 code, FaultOf of)
 {
 	switch (r.kind) {
 	case FaultKind::fixed:
@@ -116,10 +123,10 @@ template <Vendor V> Next Vcpu<V>::after_fault(const FaultOutcome &r, kx::emulate
 		/* A gate or a stack that is no memory: the instruction at RIP has nothing to do with it. */
 		if (V::was_delivering(*this)) [[unlikely]] {
 			const CutShort c = V::cut_short(*this);
-			const u64 data[] = {c.event, c.reason, c.qualification, hint.gpa.raw(), cpu.relaxed()};
+			const u64 data[] = {c.event, c.reason, c.qualification, gpa.raw(), cpu.relaxed()};
 			return internal_error(KVM_INTERNAL_ERROR_DELIVERY_EV, {data, 5});
 		}
-		return emulate(hint);
+		return emulate(hint_of(gpa, code, of));
 	case FaultKind::failed:
 		break;
 	}
