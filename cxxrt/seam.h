@@ -177,7 +177,13 @@ unsigned kx_nr_online_cpus(void);
 kx_u32 kx_tsc_khz(void);
 int kx_tsc_stable(void);
 kx_u64 kx_boot_ns(void);			/* CLOCK_BOOTTIME */
-kx_u64 kx_real_ns(void);			/* CLOCK_REALTIME */
+/* The host's clocks at one moment. */
+struct kx_instant {
+	kx_u64 boot_ns;		/* since boot, suspends included, at the clocksource's own rate: as guests count by their TSC */
+	kx_u64 real_ns;		/* CLOCK_REALTIME */
+	kx_u64 host_tsc;	/* what both were made from; 0: from another counter */
+};
+void kx_now(struct kx_instant *out);
 kx_u64 kx_sme_mask(void);			/* bit that marks memory encrypted, or 0 */
 unsigned kx_phys_bits(void);
 void kx_ibpb(void);

@@ -39,6 +39,10 @@ struct EventFd {
 };
 EventFd &make_eventfd(int *fd); /* the VMM's file is never closed */
 
+/* --- the host's clocks: two cycles of its TSC a nanosecond, since a boot at that time */
+inline constexpr std::uint64_t booted_at = 1'700'000'000'000'000'000;
+void keep_time_by_tsc(bool does); /* false: by another counter */
+
 /* --- what was put off */
 bool run_one_deferred(); /* false: nothing waits. In order: RCU, SRCU, work */
 unsigned run_deferred();

@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The rest of the seam: enough for code that only looks, nothing that acts. */
+#include <atomic>
 #include <chrono>
 #include <cstdio>
+#include "hosted.hpp"
 #include "state.hpp"
 #include "thread.hpp"
 
 using namespace kx::hosted;
+
+namespace {
+std::atomic<bool> time_by_tsc{true};
+}
+
+void kx::hosted::keep_time_by_tsc(bool does) { time_by_tsc = does; }
 
 extern "C" {
 
@@ -41,9 +49,10 @@ kx_u64 kx_boot_ns(void)
 {
 	return kx_u64(std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
 }
-kx_u64 kx_real_ns(void)
+void kx_now(struct kx_instant *out)
 {
-	return kx_u64(std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count());
+	const kx_u64 ns = kx_boot_ns();
+	*out = {ns, ns + booted_at, time_by_tsc ? ns * 2 : 0};
 }
 kx_u32 kx_tsc_khz(void) { return 2'000'000; }
 int kx_tsc_stable(void) { return 1; }

@@ -309,4 +309,27 @@ TEST_F(cpuid, the_clock_goes_on_from_what_it_was_set_to)
 	EXPECT_ERRNO(EFAULT, ioctl(self->vm->fd, KVM_GET_CLOCK, NULL));
 }
 
+TEST_F(cpuid, the_clock_and_the_hosts_tsc_are_of_one_moment)
+{
+	struct kvm_clock_data first = {}, d = {};
+	uint64_t khz;
+
+	NEED_CAP(KVM_CAP_ADJUST_CLOCK);
+	ASSERT_OK(ioctl(self->vm->fd, KVM_GET_CLOCK, &first));
+	if (!(first.flags & KVM_CLOCK_HOST_TSC))
+		SKIP(return, "the host's clock is not its TSC");
+	EXPECT_EQ(KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC, first.flags);
+	khz = ioctl(self->v->fd, KVM_GET_TSC_KHZ, 0);
+	for (int i = 0; i < 2000; i++) {
+		uint64_t ns, passed;
+
+		ASSERT_OK(ioctl(self->vm->fd, KVM_GET_CLOCK, &d));
+		ns = (d.host_tsc - first.host_tsc) * 1000000 / khz;
+		passed = d.clock - first.clock;
+		/* The rate in kHz is rounded, by less than a millionth; interrupts take longer than this. */
+		ASSERT_LE(passed, ns + 500 + ns / 1000000);
+		ASSERT_LE(ns, passed + 500 + ns / 1000000);
+	}
+}
+
 GUEST_TEST_MAIN

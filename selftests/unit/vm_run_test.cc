@@ -612,6 +612,68 @@ TEST_RUN(State, PageDirectoryPointersAreLoadedWithTheRegisters)
 	EXPECT_EQ(loaded(wide), wide);
 }
 
+/* --- the clock */
+
+namespace {
+
+template <class T> kvm_clock_data clock_of(T &t)
+{
+	kvm_clock_data d{};
+	EXPECT_EQ(t.vm->ioctl(KVM_GET_CLOCK, reinterpret_cast<unsigned long>(&d)), 0);
+	return d;
+}
+/* The vCPU's, by KVM_SET_MSRS. */
+template <class C> void set_tsc(C &cpu, u64 value)
+{
+	struct {
+		kvm_msrs head{};
+		kvm_msr_entry tsc{};
+	} m;
+	m.head.nmsrs = 1;
+	m.tsc.index = 0x10;
+	m.tsc.data = value;
+	EXPECT_EQ(cpu.ioctl(KVM_SET_MSRS, reinterpret_cast<unsigned long>(&m)), 1);
+}
+
+}
+
+TEST_RUN(Clock, ItsThreeTimesAreOfOneMoment)
+{
+	const kvm_clock_data first = clock_of(*this);
+	EXPECT_EQ(first.flags, clock_flags);
+	for (unsigned i = 0; i < 1000; ++i) {
+		const kvm_clock_data d = clock_of(*this);
+		EXPECT_EQ(d.realtime - d.clock, first.realtime - first.clock);
+		EXPECT_EQ(d.host_tsc, 2 * (d.realtime - hosted::booted_at));
+	}
+}
+
+TEST_RUN(Clock, IsAloneWhereTheHostsIsNotItsTsc)
+{
+	hosted::keep_time_by_tsc(false);
+	const kvm_clock_data d = clock_of(*this);
+	hosted::keep_time_by_tsc(true);
+	EXPECT_EQ(d.flags | d.realtime | d.host_tsc, 0u);
+	EXPECT_GT(d.clock, 0u);
+	EXPECT_LE(d.clock, clock_of(*this).clock);
+}
+
+TEST_RUN(Clock, IsStableWhileAllVcpusHaveOneTsc)
+{
+	EXPECT_EQ(vm->ioctl(KVM_CREATE_VCPU, 0), -EEXIST);
+	EXPECT_EQ(clock_of(*this).flags, clock_flags) << "one that is not there has no TSC";
+	const long fd = vm->ioctl(KVM_CREATE_VCPU, 1);
+	ASSERT_GE(fd, 0);
+	auto &other = *static_cast<Vcpu<V> *>(hosted::file_of(int(fd)));
+	EXPECT_EQ(clock_of(*this).flags, clock_flags);
+	const u64 hour = u64{7'200'000'000'000};
+	set_tsc(*cpu, hour);
+	EXPECT_EQ(clock_of(*this).flags, 0u);
+	set_tsc(other, hour);
+	EXPECT_EQ(clock_of(*this).flags, clock_flags);
+	vm->close(); /* its file */
+}
+
 TEST_RUN(State, CpuidIsNotChangedAfterARun)
 {
 	struct {

@@ -47,6 +47,12 @@ public:
 	~Vcpu();
 	/* Sleeps. */
 	Errc init();
+	/* It is one of the VM's now: its TSC starts, or joins those of the others. Sleeps. */
+	void start_tsc()
+	{
+		const OnCpu on{*this};
+		write(MsrSlot::tsc, 0, MsrBy::host);
+	}
 
 	/* --- the file ------------------------------------------------------------------------- */
 	long ioctl(unsigned cmd, unsigned long arg);

@@ -35,7 +35,6 @@ template <Vendor V> Errc Vcpu<V>::init()
 	const OnCpu on{*this};
 	hw.set_root(root);
 	reset();
-	write(MsrSlot::tsc, 0, MsrBy::host);
 	return Errc::ok;
 }
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "arch/x86/vm/vm_base.hpp"
-#include "arch/x86/cpu/insn.hpp"
 #include "arch/x86/vm/usercopy.hpp"
 
 namespace kx {
 
-namespace {
-ClockNow clock_now()
+/* By lock, and by clock_lock: the guest's clock follows from a TSC where the host's does and all vCPUs have the same. */
+ClockNow VmBase::clock_now() const
 {
-	return {kx_boot_ns(), kx_real_ns(), insn::rdtsc(), kx_tsc_stable() != 0};
-}
+	const kx_instant now = instant();
+	return {now.boot_ns, now.real_ns, now.host_tsc, now.host_tsc && tsc.all_match(vcpus)};
 }
 
 Errc VmBase::get_clock(unsigned long arg)
@@ -17,9 +16,9 @@ Errc VmBase::get_clock(unsigned long arg)
 	kvm_clock_data d;
 	__builtin_memset(&d, 0, sizeof d);
 	{
-		const ClockNow now = clock_now();
+		Guard v{lock};
 		Guard g{clock_lock};
-		clock.get(d, now);
+		clock.get(d, clock_now());
 	}
 	return to_user(arg, d);
 }
@@ -27,9 +26,9 @@ Errc VmBase::get_clock(unsigned long arg)
 Errc VmBase::set_clock(unsigned long arg)
 {
 	const kvm_clock_data d = KX_TRY(from_user<kvm_clock_data>(arg));
-	const ClockNow now = clock_now();
+	Guard v{lock};
 	Guard g{clock_lock};
-	return clock.set(d, now);
+	return clock.set(d, clock_now());
 }
 
 Errc VmBase::base_ioctl(unsigned cmd, unsigned long arg)

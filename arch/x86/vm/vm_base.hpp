@@ -22,7 +22,7 @@ public:
 	const u32 creator = kx_current_pid();
 	u32 vcpus = 0; /* by lock */
 	VmTsc tsc;     /* by clock_lock */
-	VmClock clock{kx_boot_ns()}; /* by clock_lock */
+	VmClock clock{instant().boot_ns}; /* by clock_lock */
 	SpinLock clock_lock{KX_LOCK_RING};
 	DeviceBus devices; /* changed by lock */
 	u64 tss_addr = 0, identity_map_addr = 0;
@@ -84,6 +84,13 @@ public:
 	Errc base_ioctl(unsigned cmd, unsigned long arg);
 
 private:
+	static kx_instant instant()
+	{
+		kx_instant now;
+		kx_now(&now);
+		return now;
+	}
+	ClockNow clock_now() const;
 	Errc get_clock(unsigned long arg);
 	Errc set_clock(unsigned long arg);
 };

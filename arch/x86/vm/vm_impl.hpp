@@ -65,6 +65,7 @@ template <Vendor V> Result<int> Vm<V>::create_vcpu(unsigned long n)
 	const int fd = kx_fd_vcpu_prepare(made.get(), u32(n), &file);
 	if (fd < 0)
 		return Errc(-fd);
+	made->start_tsc();
 	get_file();
 	append(*made.release());
 	++vcpus;
