@@ -674,6 +674,31 @@ TEST_RUN(Clock, IsStableWhileAllVcpusHaveOneTsc)
 	vm->close(); /* its file */
 }
 
+/* Neither of the first two KVM_RUNs gets into the guest. */
+TEST_RUN(State, CpuidIsFreeUntilTheGuestHasRun)
+{
+	struct {
+		kvm_cpuid2 head{};
+		kvm_cpuid_entry2 list[1] = {};
+	} c;
+	c.head.nent = 1;
+	run->immediate_exit = 1;
+	EXPECT_EQ(enter(), -EINTR);
+	run->immediate_exit = 0;
+	c.list[0].eax = 1;
+	EXPECT_EQ(ioctl(KVM_SET_CPUID2, &c), 0);
+	signal();
+	EXPECT_EQ(enter(), -EINTR);
+	no_signal();
+	c.list[0].eax = 2;
+	EXPECT_EQ(ioctl(KVM_SET_CPUID2, &c), 0);
+	then({.kind = K::again}, [this] { signal(); });
+	EXPECT_EQ(enter(), -EINTR);
+	no_signal();
+	c.list[0].eax = 3;
+	EXPECT_EQ(ioctl(KVM_SET_CPUID2, &c), -EINVAL);
+}
+
 TEST_RUN(State, CpuidIsNotChangedAfterARun)
 {
 	struct {

@@ -183,7 +183,7 @@ private:
 		GuestRole role;
 	} role_;
 	u32 host_pkru_ = 0;
-	bool fpu_made_ = false, has_run_ = false;
+	bool fpu_made_ = false;
 	u32 mp_state_ = KVM_MP_STATE_RUNNABLE;
 	bool sigmask_set_ = false;
 	u64 sigmask_ = 0;

@@ -14,14 +14,18 @@ inline constexpr u32 flush_all = 1, /* by whatever root this vCPU will walk */
 		     load_root = 8;	/* the role asks for another one */
 }
 
-/* draining: it has left the guest, and has still to say what its processor logged. */
-enum class CpuMode : u8 { outside, in_guest, draining };
+enum class CpuMode : u8 {
+	new_born, /* outside, and the guest has never run */
+	outside,
+	in_guest,
+	draining, /* it has left the guest, and has still to say what its processor logged */
+};
 
 class VcpuBase {
 public:
 	/* One cache line for what other CPUs write and the entry path reads. */
 	alignas(64) Atomic<u32> requests;
-	Atomic<CpuMode> mode{CpuMode::outside};
+	Atomic<CpuMode> mode{CpuMode::new_born};
 	Atomic<u32> cpu{0}; /* where it runs while in_guest */
 
 	VcpuBase *next = nullptr; /* the VM's list only grows until the VM goes */

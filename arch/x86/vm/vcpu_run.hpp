@@ -178,12 +178,12 @@ template <Vendor V> Next Vcpu<V>::enter_once()
 	kx_irq_off();
 	/* A full barrier: whoever asks for something after this finds us in guest mode, or we find the
 	 * request below. */
-	mode.exchange(CpuMode::in_guest);
+	const CpuMode before = mode.exchange(CpuMode::in_guest);
 	const auto work = [this] {
 		return (__atomic_load_n(thread_flags, __ATOMIC_RELAXED) & KX_THREAD_WORK) || requests.relaxed();
 	};
 	if (work()) [[unlikely]] {
-		mode.release(CpuMode::outside);
+		mode.release(before);
 		kx_irq_on();
 		kx_preempt_on();
 		hw.drop_injection();
@@ -285,7 +285,6 @@ template <Vendor V> Errc Vcpu<V>::run_ioctl()
 		return Errc::io;
 	if (sigmask_set_)
 		kx_sigmask_enter(&sigmask_);
-	has_run_ = true;
 	thread_flags = kx_thread_flags();
 	run->flags = 0;
 	error_ = Errc::ok;

@@ -258,7 +258,7 @@ template <Vendor V> Errc Vcpu<V>::set_cpuid(unsigned cmd, unsigned long arg)
 			entries[i].edx = old[i].edx;
 		}
 	}
-	KX_CHECK(cpuid.set(move(entries), cpuid_runtime(), sys->caps, has_run_ ? HasRun::yes : HasRun::no));
+	KX_CHECK(cpuid.set(move(entries), cpuid_runtime(), sys->caps, mode.relaxed() == CpuMode::new_born ? HasRun::no : HasRun::yes));
 	V::cpuid_changed(*this);
 	return Errc::ok;
 }
