@@ -105,3 +105,85 @@ TEST_F(Mce, PentiumRegistersReadZero)
 	EXPECT_EQ(wr(msr::IA32_MCG_STATUS, 5), Errc::ok);
 	EXPECT_EQ(rd(msr::IA32_MCG_STATUS).peek(), 5u);
 }
+
+/* --- KVM_X86_SET_MCE */
+
+namespace {
+
+constexpr u64 valid = bit(63), over = bit(62), uc = bit(61), pcc = bit(57), mcip = bit(2);
+
+struct MceReport : Mce {
+	Result<MceEvent> report(u64 status, MceEnabled on = MceEnabled::yes, u64 mcg_status = mcip, u8 bank = 3)
+	{
+		kvm_x86_mce e{};
+		e.status = status, e.addr = 0x1000, e.misc = 0x8c, e.mcg_status = mcg_status, e.bank = bank;
+		return m.report(e, on);
+	}
+	/* In bank 3, and MCG_STATUS. */
+	void expect(u64 status, u64 mcg_status)
+	{
+		EXPECT_EQ(rd(ctl(3) + 1).peek(), status);
+		EXPECT_EQ(rd(ctl(3) + 2).peek(), status ? 0x1000u : 0u);
+		EXPECT_EQ(rd(ctl(3) + 3).peek(), status ? 0x8cu : 0u);
+		EXPECT_EQ(rd(msr::IA32_MCG_STATUS).peek(), mcg_status);
+	}
+	MceReport() { EXPECT_EQ(m.setup(10 | mcg::ctl_p | mcg::ser_p, CpuVendor::intel), Errc::ok); }
+};
+
+}
+
+TEST_F(MceReport, IsOfABankThatIsThereAndValid)
+{
+	EXPECT_EQ(report(valid | uc | pcc, MceEnabled::yes, mcip, 10).error(), Errc::inval);
+	EXPECT_EQ(report(valid | uc | pcc, MceEnabled::yes, mcip, 255).error(), Errc::inval);
+	EXPECT_EQ(report(uc | pcc).error(), Errc::inval);
+	expect(0, 0);
+}
+
+TEST_F(MceReport, OfAnUncorrectedErrorIsAMachineCheck)
+{
+	EXPECT_EQ(report(valid | uc | pcc).peek(), MceEvent::machine_check);
+	expect(valid | uc | pcc, mcip);
+	EXPECT_EQ(wr(msr::IA32_MCG_STATUS, 0), Errc::ok);
+	EXPECT_EQ(report(valid | uc).peek(), MceEvent::machine_check);
+	expect(valid | uc | over, mcip);
+}
+
+TEST_F(MceReport, OfASecondOneOrToAGuestWithoutThemIsAShutdown)
+{
+	EXPECT_EQ(report(valid | uc | pcc, MceEnabled::no).peek(), MceEvent::shutdown);
+	expect(0, 0);
+	EXPECT_EQ(report(valid | uc | pcc).peek(), MceEvent::machine_check);
+	EXPECT_EQ(report(valid | uc).peek(), MceEvent::shutdown);
+	expect(valid | uc | pcc, mcip);
+}
+
+TEST_F(MceReport, IsSwitchedOffByEitherControl)
+{
+	EXPECT_EQ(wr(msr::IA32_MCG_CTL, 0), Errc::ok);
+	EXPECT_EQ(report(valid | uc | pcc).peek(), MceEvent::none);
+	EXPECT_EQ(wr(msr::IA32_MCG_CTL, all), Errc::ok);
+	EXPECT_EQ(wr(ctl(3), 0), Errc::ok);
+	EXPECT_EQ(report(valid | uc | pcc).peek(), MceEvent::none);
+	expect(0, 0);
+	EXPECT_EQ(report(valid).peek(), MceEvent::none) << "corrected ones are logged all the same";
+	expect(valid, 0);
+}
+
+TEST_F(MceReport, OfACorrectedErrorDisplacesOnlyItsLike)
+{
+	EXPECT_EQ(report(valid | 1).peek(), MceEvent::none);
+	expect(valid | 1, 0);
+	EXPECT_EQ(report(valid | 2).peek(), MceEvent::none);
+	expect(valid | over | 2, 0);
+	EXPECT_EQ(report(valid | uc | pcc).peek(), MceEvent::machine_check);
+	EXPECT_EQ(report(valid | 3).peek(), MceEvent::none);
+	expect(valid | over | uc | pcc, mcip);
+}
+
+/* Uncorrected, no action required: logged, and that is all. */
+TEST_F(MceReport, OfAnErrorThatNobodyHasMetIsLogged)
+{
+	EXPECT_EQ(report(valid | uc, MceEnabled::no, 0).peek(), MceEvent::none);
+	expect(valid | uc, 0);
+}

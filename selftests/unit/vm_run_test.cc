@@ -612,6 +612,31 @@ TEST_RUN(State, PageDirectoryPointersAreLoadedWithTheRegisters)
 	EXPECT_EQ(loaded(wide), wide);
 }
 
+/* --- machine checks of the VMM */
+
+TEST_RUN(MachineCheck, OfTheVmmGoesIntoTheGuest)
+{
+	u64 cap = 10 | mcg::ctl_p | mcg::ser_p;
+	EXPECT_EQ(ioctl(KVM_X86_SETUP_MCE, &cap), 0);
+	kvm_sregs s{};
+	EXPECT_EQ(ioctl(KVM_GET_SREGS, &s), 0);
+	s.cr4 |= cr4::mce;
+	EXPECT_EQ(ioctl(KVM_SET_SREGS, &s), 0);
+	kvm_x86_mce e{};
+	e.status = bit(63) | bit(61) | bit(57), e.mcg_status = bit(2), e.bank = 4;
+	EXPECT_EQ(ioctl(KVM_X86_SET_MCE, &e), 0);
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	ASSERT_TRUE(entry(0).exception);
+	EXPECT_EQ(entry(0).exception->vector, Vector::mc);
+	EXPECT_FALSE(entry(0).exception->has_error);
+	EXPECT_EQ(ioctl(KVM_X86_SET_MCE, &e), 0) << "a second one in the handler of the first";
+	expect_exit(KVM_EXIT_SHUTDOWN);
+	e.bank = 10;
+	EXPECT_EQ(ioctl(KVM_X86_SET_MCE, &e), -EINVAL);
+	EXPECT_EQ(ioctl(KVM_X86_SET_MCE), -EFAULT);
+}
+
 /* --- the clock */
 
 namespace {

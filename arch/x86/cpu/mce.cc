@@ -108,6 +108,44 @@ Errc MceBanks::write(u32 index, u64 value, MsrBy by, MciStatus may)
 	return Errc::ok;
 }
 
+/* What is logged and signalled, and what overwrites what: SDM vol. 3 §16.3.2.2, §16.6 */
+Result<MceEvent> MceBanks::report(const kvm_x86_mce &e, MceEnabled enabled)
+{
+	using namespace mci_status;
+	if (e.bank >= (cap_ & mcg::count) || !(e.status & valid))
+		return Errc::inval;
+	u64 (&bank)[4] = banks_[e.bank % max_mce_banks];
+	const auto log = [&](u64 overflowed) {
+		bank[Register::status] = e.status | overflowed;
+		bank[Register::addr] = e.addr;
+		bank[Register::misc] = e.misc;
+	};
+	const u64 overflowed = bank[Register::status] & valid ? overflow : 0;
+
+	if (!(e.status & uncorrected)) {
+		/* Corrected: it does not displace an uncorrected one. */
+		if (overflowed && (bank[Register::status] & uncorrected))
+			bank[Register::status] |= overflow;
+		else
+			log(overflowed);
+		return MceEvent::none;
+	}
+	/* Uncorrected, and nothing has to be done about it. Its CMCI is the VMM's local APIC's. */
+	if (!e.mcg_status && !(e.status & (context_corrupt | signaled | action_required))) {
+		log(0);
+		status_ = e.mcg_status;
+		return MceEvent::none;
+	}
+	/* Reporting is switched off. */
+	if (((cap_ & mcg::ctl_p) && ctl_ != all) || bank[Register::ctl] != all)
+		return MceEvent::none;
+	if ((status_ & mcg_in_progress) || enabled == MceEnabled::no)
+		return MceEvent::shutdown;
+	log(overflowed);
+	status_ = e.mcg_status;
+	return MceEvent::machine_check;
+}
+
 static_assert(msr::IA32_MC0_CTL % 4 == 0, "a bank's register is the number's low bits");
 
 }

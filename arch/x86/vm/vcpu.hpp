@@ -255,6 +255,7 @@ private:
 	Errc set_signal_mask(unsigned long arg);
 	Errc interrupt(unsigned long arg);
 	Errc setup_mce(unsigned long arg);
+	Errc set_mce(unsigned long arg);
 	long msrs_ioctl(unsigned cmd, unsigned long arg);
 };
 

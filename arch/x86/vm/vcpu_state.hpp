@@ -293,6 +293,22 @@ template <Vendor V> Errc Vcpu<V>::setup_mce(unsigned long arg)
 	return msrs.mce().setup(KX_TRY(from_user<u64>(arg)), sys->caps.vendor());
 }
 
+template <Vendor V> Errc Vcpu<V>::set_mce(unsigned long arg)
+{
+	const auto e = KX_TRY(from_user<kvm_x86_mce>(arg));
+	switch (KX_TRY(msrs.mce().report(e, hw.cr4() & cr4::mce ? MceEnabled::yes : MceEnabled::no))) {
+	case MceEvent::none:
+		break;
+	case MceEvent::machine_check:
+		raise(Exception::plain(Vector::mc));
+		break;
+	case MceEvent::shutdown:
+		events.shut_down();
+		break;
+	}
+	return Errc::ok;
+}
+
 /* Stops at the first one refused and says how many went well; the structure is written back whole. */
 template <Vendor V> long Vcpu<V>::msrs_ioctl(unsigned cmd, unsigned long arg)
 {
@@ -353,6 +369,7 @@ template <Vendor V> Errc Vcpu<V>::state_ioctl(unsigned cmd, unsigned long arg)
 		events.queue_nmi();
 		return Errc::ok;
 	case KVM_X86_SETUP_MCE: return setup_mce(arg);
+	case KVM_X86_SET_MCE: return set_mce(arg);
 	case KVM_SET_TSC_KHZ: return tsc.set_khz(u32(arg), kx_tsc_khz());
 	default: return Errc::notty;
 	}
