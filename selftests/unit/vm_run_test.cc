@@ -637,6 +637,29 @@ TEST_RUN(MachineCheck, OfTheVmmGoesIntoTheGuest)
 	EXPECT_EQ(ioctl(KVM_X86_SET_MCE), -EFAULT);
 }
 
+/* --- what the VM says of itself */
+
+/* KVM's bounds and default of what it may spend on shadow pages. */
+TEST_RUN(Promises, MmuPagesAreAFiftiethOfMemoryUnlessTheVmmSays)
+{
+	EXPECT_EQ(vm->ioctl(KVM_GET_NR_MMU_PAGES, 0), 0);
+	const auto region = [this](u64 size) {
+		const kvm_userspace_memory_region r{0, 0, 0, size, reinterpret_cast<u64>(ram)};
+		EXPECT_EQ(vm->ioctl(KVM_SET_USER_MEMORY_REGION, reinterpret_cast<unsigned long>(&r)), 0);
+	};
+	region(sizeof ram);
+	EXPECT_EQ(vm->ioctl(KVM_GET_NR_MMU_PAGES, 0), 64);
+	region(0);
+	region(u64{64} << 20);
+	EXPECT_EQ(vm->ioctl(KVM_GET_NR_MMU_PAGES, 0), (64 << 20) / 4096 / 50);
+	EXPECT_EQ(vm->ioctl(KVM_SET_NR_MMU_PAGES, 63), -EINVAL);
+	EXPECT_EQ(vm->ioctl(KVM_SET_NR_MMU_PAGES, 64), 0);
+	EXPECT_EQ(vm->ioctl(KVM_GET_NR_MMU_PAGES, 0), 64);
+	region(0);
+	region(u64{128} << 20);
+	EXPECT_EQ(vm->ioctl(KVM_GET_NR_MMU_PAGES, 0), 64);
+}
+
 /* --- the clock */
 
 namespace {

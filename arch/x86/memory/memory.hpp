@@ -89,6 +89,12 @@ public:
 	 * ours above them. */
 	Errc set_region(Space, const kvm_userspace_memory_region &, unsigned ids = Memslots::user_slots);
 	Errc get_dirty_log(Space, const kvm_dirty_log &);
+	/* Of all slots. Sleeps. */
+	u64 slot_pages()
+	{
+		Guard g{slots_.mutex()};
+		return slots_.pages();
+	}
 
 	/* --- guest memory from the outside */
 	/* As that vCPU sees it now. */

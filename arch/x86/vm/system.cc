@@ -48,6 +48,7 @@ void System::init(const VirtSupport &virt)
 long check_extension(unsigned long cap)
 {
 	switch (cap) {
+	case KVM_CAP_MMU_SHADOW_CACHE_CONTROL:
 	case KVM_CAP_USER_MEMORY:
 	case KVM_CAP_DESTROY_MEMORY_REGION_WORKS:
 	case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:

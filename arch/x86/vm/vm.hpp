@@ -44,6 +44,14 @@ private:
 	Result<int> stats_fd_of(unsigned long id);
 	Errc set_region(unsigned long arg);
 	Errc get_dirty_log(unsigned long arg);
+	Errc set_nr_mmu_pages(unsigned long n);
+	long get_nr_mmu_pages();
+
+	/* How many pages of tables there may be that are made from a guest's own. So far there are none of these, and
+	 * this is what the VMM said, or a fiftieth of the guest's memory. By lock. */
+	static constexpr u64 min_indirect_pages = 64;
+	u64 max_indirect_pages_ = 0;
+	bool max_indirect_pages_set_ = false;
 };
 
 }

@@ -101,7 +101,29 @@ template <Vendor V> long Vm<V>::read_stats(u64 to, size_t n, u64 pos) const
 template <Vendor V> Errc Vm<V>::set_region(unsigned long arg)
 {
 	/* One space: its number in the upper half of the slot is refused with the rest. */
-	return memory.set_region(Space::normal, KX_TRY(from_user<kvm_userspace_memory_region>(arg)));
+	KX_CHECK(memory.set_region(Space::normal, KX_TRY(from_user<kvm_userspace_memory_region>(arg))));
+	Guard g{lock};
+	if (!max_indirect_pages_set_) {
+		const u64 n = memory.slot_pages() / 50;
+		max_indirect_pages_ = n < min_indirect_pages ? min_indirect_pages : n;
+	}
+	return Errc::ok;
+}
+
+template <Vendor V> Errc Vm<V>::set_nr_mmu_pages(unsigned long n)
+{
+	if (n < min_indirect_pages)
+		return Errc::inval;
+	Guard g{lock};
+	max_indirect_pages_ = n;
+	max_indirect_pages_set_ = true;
+	return Errc::ok;
+}
+
+template <Vendor V> long Vm<V>::get_nr_mmu_pages()
+{
+	Guard g{lock};
+	return long(max_indirect_pages_);
 }
 
 template <Vendor V> Errc Vm<V>::get_dirty_log(unsigned long arg)
@@ -127,6 +149,10 @@ template <Vendor V> long Vm<V>::ioctl(unsigned cmd, unsigned long arg)
 		return as_long(stats_fd());
 	case KVM_SET_USER_MEMORY_REGION:
 		return -long(set_region(arg));
+	case KVM_SET_NR_MMU_PAGES:
+		return -long(set_nr_mmu_pages(arg));
+	case KVM_GET_NR_MMU_PAGES:
+		return get_nr_mmu_pages();
 	case KVM_GET_DIRTY_LOG:
 		return -long(get_dirty_log(arg));
 	default:
