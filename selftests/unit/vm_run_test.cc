@@ -639,6 +639,44 @@ TEST_RUN(MachineCheck, OfTheVmmGoesIntoTheGuest)
 
 /* --- what the VM says of itself */
 
+/* Each capability with an ioctl that must be there with it; bare ones say something of others. */
+TEST_RUN(Promises, EveryCapabilityHasItsIoctl)
+{
+	struct Of {
+		unsigned vm = 0, vcpu = 0;
+	};
+	const std::map<unsigned, Of> known{
+		{KVM_CAP_HLT, {}}, {KVM_CAP_MMU_SHADOW_CACHE_CONTROL, {KVM_SET_NR_MMU_PAGES}},
+		{KVM_CAP_USER_MEMORY, {KVM_SET_USER_MEMORY_REGION}}, {KVM_CAP_SET_TSS_ADDR, {KVM_SET_TSS_ADDR}},
+		{KVM_CAP_EXT_CPUID, {0, KVM_SET_CPUID2}}, {KVM_CAP_NR_VCPUS, {}}, {KVM_CAP_NR_MEMSLOTS, {}},
+		{KVM_CAP_MP_STATE, {0, KVM_GET_MP_STATE}}, {KVM_CAP_COALESCED_MMIO, {KVM_REGISTER_COALESCED_MMIO}},
+		{KVM_CAP_SYNC_MMU, {}}, {KVM_CAP_DESTROY_MEMORY_REGION_WORKS, {}}, {KVM_CAP_USER_NMI, {0, KVM_NMI}},
+		{KVM_CAP_IRQ_ROUTING, {KVM_SET_GSI_ROUTING}}, {KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, {}},
+		{KVM_CAP_MCE, {0, KVM_X86_SET_MCE}}, {KVM_CAP_IOEVENTFD, {KVM_IOEVENTFD}},
+		{KVM_CAP_SET_IDENTITY_MAP_ADDR, {KVM_SET_IDENTITY_MAP_ADDR}}, {KVM_CAP_ADJUST_CLOCK, {KVM_SET_CLOCK}},
+		{KVM_CAP_INTERNAL_ERROR_DATA, {}}, {KVM_CAP_VCPU_EVENTS, {0, KVM_GET_VCPU_EVENTS}},
+		{KVM_CAP_DEBUGREGS, {0, KVM_GET_DEBUGREGS}}, {KVM_CAP_XSAVE, {0, KVM_GET_XSAVE}},
+		{KVM_CAP_XCRS, {0, KVM_GET_XCRS}}, {KVM_CAP_GET_TSC_KHZ, {0, KVM_GET_TSC_KHZ}},
+		{KVM_CAP_MAX_VCPUS, {}}, {KVM_CAP_READONLY_MEM, {}}, {KVM_CAP_CHECK_EXTENSION_VM, {KVM_CHECK_EXTENSION}},
+		{KVM_CAP_IOEVENTFD_NO_LENGTH, {KVM_IOEVENTFD}}, {KVM_CAP_IOEVENTFD_ANY_LENGTH, {KVM_IOEVENTFD}},
+		{KVM_CAP_MAX_VCPU_ID, {}}, {KVM_CAP_IMMEDIATE_EXIT, {}}, {KVM_CAP_GET_MSR_FEATURES, {}},
+		{KVM_CAP_COALESCED_PIO, {KVM_UNREGISTER_COALESCED_MMIO}},
+		{KVM_CAP_BINARY_STATS_FD, {}}, /* a file: the tests of statistics have it */
+	};
+	for (unsigned cap = 0; cap < 400; ++cap) {
+		const auto it = known.find(cap);
+		if (it == known.end()) {
+			EXPECT_EQ(vm->ioctl(KVM_CHECK_EXTENSION, cap), 0) << cap << " is promised: by what?";
+			continue;
+		}
+		EXPECT_GT(vm->ioctl(KVM_CHECK_EXTENSION, cap), 0) << cap;
+		if (it->second.vm)
+			EXPECT_NE(vm->ioctl(it->second.vm, 0), -ENOTTY) << cap;
+		if (it->second.vcpu)
+			EXPECT_NE(ioctl(it->second.vcpu), -ENOTTY) << cap;
+	}
+}
+
 /* KVM's bounds and default of what it may spend on shadow pages. */
 TEST_RUN(Promises, MmuPagesAreAFiftiethOfMemoryUnlessTheVmmSays)
 {

@@ -75,7 +75,7 @@ long check_extension(unsigned long cap)
 	case KVM_CAP_BINARY_STATS_FD:
 		return 1;
 	case KVM_CAP_IRQ_ROUTING:
-		return 4096; /* QEMU asks in every mode; there is nothing to route without a controller */
+		return 4096; /* QEMU wants it in every mode, and sets no routes without a controller */
 	case KVM_CAP_XCRS:
 		return sys->caps.has(Feature::xsave);
 	case KVM_CAP_COALESCED_MMIO:

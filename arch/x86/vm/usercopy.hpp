@@ -27,7 +27,7 @@ template <class T> Errc to_user(u64 at, const T &t)
 template <class T> long as_long(const Result<T> &r) { return r.ok() ? long(r.peek()) : -long(r.error()); }
 
 /* What the list structures begin with; their entries follow. */
-struct ListHead { /* kvm_cpuid2, kvm_cpuid, kvm_msrs */
+struct ListHead { /* kvm_cpuid2, kvm_cpuid, kvm_msrs, kvm_irq_routing */
 	u32 n, padding;
 };
 struct IndexListHead { /* kvm_msr_list */

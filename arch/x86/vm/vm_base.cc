@@ -60,6 +60,10 @@ Errc VmBase::base_ioctl(unsigned cmd, unsigned long arg)
 		Guard g{lock};
 		return cmd == KVM_REGISTER_COALESCED_MMIO ? devices.add_zone(z) : devices.remove_zones(z);
 	}
+	case KVM_SET_GSI_ROUTING:
+		/* There is no controller to route to: as KVM answers before there is one. */
+		(void)KX_TRY(from_user<ListHead>(arg));
+		return Errc::inval;
 	case KVM_IOEVENTFD: {
 		const auto r = KX_TRY(from_user<kvm_ioeventfd>(arg));
 		Guard g{lock};
