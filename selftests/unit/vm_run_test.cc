@@ -332,6 +332,20 @@ TEST_RUN(Ends, AVmThatDiesMeanwhileIsNotEnteredAgain)
 	EXPECT_EQ(entered(), 1u);
 }
 
+/* One that spins, or goes from fast exit to fast exit, is not left to it. */
+TEST_RUN(Ends, ADyingVmTakesItsVcpusOutOfTheGuest)
+{
+	then({.kind = K::again}, [this] {
+		std::thread{[this] {
+			hosted::this_thread().cpu = 1;
+			vm->die("the test says so", 0, 0);
+		}}.join();
+		EXPECT_TRUE(hosted::interrupt_waits());
+	});
+	EXPECT_EQ(enter(), -EIO);
+	EXPECT_EQ(entered(), 1u);
+}
+
 /* --- in the guest */
 
 TEST_RUN(Fast, ExitsGoStraightBackIn)

@@ -29,11 +29,15 @@ public:
 
 	Errc init() { return devices.init(); }
 
-	/* A broken invariant: this VM runs no more, the host goes on. */
+	/* A broken invariant: this VM runs no more, the host goes on. The other vCPUs leave the guest for it. Any
+	 * context. */
 	void die(const char *why, u64 a, u64 b)
 	{
-		if (!dead_.exchange(1))
-			kx_log(3, why, a, b);
+		if (dead_.exchange(1))
+			return;
+		kx_log(3, why, a, b);
+		for (VcpuBase *v = first_vcpu(); v; v = v->next)
+			v->ask(request::leave);
 	}
 	bool dead() const { return dead_.relaxed(); }
 
