@@ -828,4 +828,30 @@ TEST_F(exceptions, monitor_and_mwait_do_nothing)
 	vcpu_finish(self->v);
 }
 
+#define CR4_PCE (1ul << 8)
+
+/* Whichever counter, and whoever may read them. */
+static void guest_rdpmc(void)
+{
+	static const uint32_t index[] = { 0, 3, 0x40000000, 0x80000000, 0x10000, 0xffffffff };
+
+	for (int pce = 0; pce < 2; pce++) {
+		uint64_t cr4 = read_cr4() & ~CR4_PCE;
+
+		asm volatile("mov %0, %%cr4" : : "r"(pce ? cr4 | CR4_PCE : cr4));
+		for (int i = 0; i < 6; i++) {
+			GUEST_TRY("rdpmc", : : "c"(index[i]) : "rax", "rdx");
+			GUEST_FAULTS(VEC_GP);
+			GUEST_EQ(0, guest_error());
+		}
+	}
+}
+
+TEST_F(exceptions, there_are_no_performance_counters_to_read)
+{
+	EXPECT_EQ(0, kvm_cpuid_leaf(0xa, 0)->eax & 0xff);
+	vcpu_call(self->v, guest_rdpmc);
+	vcpu_finish(self->v);
+}
+
 GUEST_TEST_MAIN

@@ -109,6 +109,8 @@ TEST(MsrFeatures, CanBeReadFromTheSystem)
 		for (u32 i : lists.features())
 			EXPECT_TRUE(feature_msr(i, limits).ok()) << std::hex << i;
 		EXPECT_EQ(feature_msr(msr::IA32_BIOS_SIGN_ID, limits).peek(), 0x42u);
+		EXPECT_EQ(set_of(lists.features()).count(0x345), 1u) << "IA32_PERF_CAPABILITIES";
+		EXPECT_EQ(feature_msr(0x345, limits).peek(), 0u) << "no counters";
 		EXPECT_EQ(feature_msr(0x480, limits).error(), Errc::noent);
 		EXPECT_EQ(set_of(lists.features()).count(msr::DE_CFG), is_amd_like(limits.vendor));
 		EXPECT_EQ(feature_msr(msr::DE_CFG, limits).ok(), is_amd_like(limits.vendor));

@@ -28,14 +28,14 @@ constexpr bool is_old_pmu(u32 i)
 	       in(i, msr::IA32_PERFEVTSEL0, msr::IA32_PERFEVTSEL1);
 }
 
-/* What in-tree KVM has in its index list whatever the guest has: a VMM that learned the list there
- * may read these, and write zero. */
+/* What in-tree KVM has in its lists whatever the guest has: a VMM that learned them there may read these, and
+ * write zero. */
 constexpr bool is_placeholder(u32 i)
 {
 	return in(i, msr::IA32_PMC0, msr::IA32_PMC7) ||
 	       in(i, msr::IA32_PERFEVTSEL0, msr::IA32_PERFEVTSEL7) ||
 	       in(i, msr::EXT_PERF_CTL0, msr::EXT_PERF_CTR5) ||
-	       in(i, msr::IA32_FIXED_CTR0, msr::IA32_FIXED_CTR2) ||
+	       in(i, msr::IA32_FIXED_CTR0, msr::IA32_FIXED_CTR2) || i == msr::IA32_PERF_CAPABILITIES ||
 	       in(i, msr::IA32_FIXED_CTR_CTRL, msr::IA32_PERF_GLOBAL_OVF_CTRL);
 }
 

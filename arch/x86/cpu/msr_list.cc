@@ -99,6 +99,7 @@ MsrLists::MsrLists(const CpuCaps &caps, const MsrLimits &limits)
 		feature(msr::DE_CFG);
 	feature(msr::IA32_BIOS_SIGN_ID);
 	feature(msr::IA32_ARCH_CAPABILITIES);
+	feature(msr::IA32_PERF_CAPABILITIES);
 }
 
 Result<u64> feature_msr(u32 index, const MsrLimits &limits)
@@ -108,6 +109,8 @@ Result<u64> feature_msr(u32 index, const MsrLimits &limits)
 		return limits.arch_capabilities;
 	case msr::IA32_BIOS_SIGN_ID:
 		return limits.host_ucode;
+	case msr::IA32_PERF_CAPABILITIES: /* no counters */
+		return u64{0};
 	case msr::DE_CFG:
 		if (is_amd_like(limits.vendor))
 			return limits.de_cfg;
