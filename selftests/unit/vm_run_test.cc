@@ -626,6 +626,41 @@ TEST_RUN(State, PageDirectoryPointersAreLoadedWithTheRegisters)
 	EXPECT_EQ(loaded(wide), wide);
 }
 
+/* What was read is written. */
+template <class State, class T> void take_back(T &t, unsigned get, unsigned set)
+{
+	State s{};
+	EXPECT_EQ(t.ioctl(get, &s), 0) << std::hex << get;
+	EXPECT_EQ(t.ioctl(set, &s), 0) << std::hex << set;
+}
+
+/* A code segment with L set, which nobody looks at outside long mode. */
+TEST_RUN(State, WhatWasReadIsTakenBack)
+{
+	for (const bool d : {false, true}) {
+		then({.kind = K::hlt, .length = 1}, [this, d] {
+			Segment cs = cpu->hw.segment(Seg::cs);
+			cs.l = true;
+			cs.db = d;
+			cpu->hw.set_segment(Seg::cs, cs);
+			cpu->hw.set_cr0(cpu->hw.cr0() | cr0::pe);
+		});
+		expect_exit(KVM_EXIT_HLT);
+		take_back<kvm_regs>(*this, KVM_GET_REGS, KVM_SET_REGS);
+		take_back<kvm_sregs>(*this, KVM_GET_SREGS, KVM_SET_SREGS);
+		take_back<kvm_fpu>(*this, KVM_GET_FPU, KVM_SET_FPU);
+		take_back<kvm_xcrs>(*this, KVM_GET_XCRS, KVM_SET_XCRS);
+		take_back<kvm_debugregs>(*this, KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS);
+		take_back<kvm_vcpu_events>(*this, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS);
+		take_back<kvm_mp_state>(*this, KVM_GET_MP_STATE, KVM_SET_MP_STATE);
+		kvm_clock_data clock{};
+		EXPECT_EQ(vm->ioctl(KVM_GET_CLOCK, reinterpret_cast<unsigned long>(&clock)), 0);
+		EXPECT_EQ(vm->ioctl(KVM_SET_CLOCK, reinterpret_cast<unsigned long>(&clock)), 0);
+		const long khz = ioctl(KVM_GET_TSC_KHZ);
+		EXPECT_EQ(cpu->ioctl(KVM_SET_TSC_KHZ, static_cast<unsigned long>(khz)), 0);
+	}
+}
+
 /* --- machine checks of the VMM */
 
 TEST_RUN(MachineCheck, OfTheVmmGoesIntoTheGuest)

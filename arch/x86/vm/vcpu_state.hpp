@@ -45,6 +45,9 @@ template <Vendor V> Errc Vcpu<V>::get_sregs(unsigned long arg)
 	s.cr8 = hw.cr8();
 	s.efer = hw.efer();
 	s.apic_base = msrs.apic_base();
+	/* Legacy mode ignores it, and it is refused when it comes back (by KVM as well). */
+	if (!(s.efer & efer::lma))
+		s.cs.l = 0;
 	if (events.interrupt_queued())
 		set_pending_vector(s, events.interrupt());
 	return to_user(arg, s);
