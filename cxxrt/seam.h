@@ -107,7 +107,8 @@ struct kx_host_page {
 	kx_u8 order;		/* log2 pages of the compound page around it; an upper bound for a huge mapping */
 };
 /* The page behind hva, faulted in as the VMM would have it. want_write: 1 = for a write. A read may
- * still return writable=1. -EFAULT: nothing there; -EHWPOISON; -EINTR: fatal signal; -ENOMEM. */
+ * still return writable=1. -EFAULT: nothing there; -EHWPOISON; -EINTR: a signal, on older kernels one that kills;
+ * -ENOMEM. */
 int kx_page_pin(kx_u64 hva, int want_write, struct kx_host_page *out);
 /* The mapping stands (or was given up): drop the reference. mapped_writable marks the page dirty,
  * accessed=1 marks it referenced. Does not sleep: the caller still holds mmu_lock, so that the mapping

@@ -185,6 +185,13 @@ out:
 #define HONOR_NUMA_HINTS 0
 #endif
 
+/* A page may be long in coming (userfaultfd): any signal ends the wait, before 6.2 one that kills. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+#define INTERRUPTIBLE FOLL_INTERRUPTIBLE
+#else
+#define INTERRUPTIBLE 0
+#endif
+
 int kx_page_pin(kx_u64 hva, int want_write, struct kx_host_page *out)
 {
 	struct page *page;
@@ -195,7 +202,7 @@ int kx_page_pin(kx_u64 hva, int want_write, struct kx_host_page *out)
 		of_page(page, true, out);
 		return 0;
 	}
-	n = get_user_pages_unlocked(hva, 1, &page, FOLL_HWPOISON | HONOR_NUMA_HINTS | (want_write ? FOLL_WRITE : 0));
+	n = get_user_pages_unlocked(hva, 1, &page, FOLL_HWPOISON | INTERRUPTIBLE | HONOR_NUMA_HINTS | (want_write ? FOLL_WRITE : 0));
 	if (n == 1) {
 		struct page *again;
 

@@ -2,8 +2,11 @@
 /* Host memory that changes under the guest: what user space does to its mappings holds at once. */
 #include "test.h"
 
+#include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
 
 #define SLOT_GPA 0x10000000ul
 #define PAGES 512ul	/* 2 MiB */
@@ -569,6 +572,62 @@ TEST_F(notifier, the_memory_behind_a_vm_may_be_unmapped_while_nothing_runs)
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
 	EXPECT_EQ(PAGES, vcpu_sync(self->v));
 	vcpu_finish(self->v);
+}
+
+/* One KVM_RUN, and what it returned. */
+static volatile int returned;
+static void fn_once(struct runner *r)
+{
+	returned = vcpu_try_run(r->vcpu);
+	r->loops++;
+}
+
+TEST_F(notifier, a_signal_ends_the_wait_for_a_page_that_user_space_withholds)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register all = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_zeropage first = {};
+	struct uffd_msg msg;
+	struct utsname host;
+	struct runner r;
+	int fd, major = 0, minor = 0;
+
+	uname(&host);
+	sscanf(host.release, "%d.%d", &major, &minor);
+	if (major < 6 || (major == 6 && minor < 2))
+		SKIP_CASE("before 6.2 the kernel lets nobody out of it");
+	fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (fd < 0 && errno == ENOSYS)
+		SKIP_CASE("the kernel has no userfaultfd");
+	ASSERT_LE(0, fd);
+	ASSERT_OK(ioctl(fd, UFFDIO_API, &api));
+	all.range.start = (uintptr_t)memory(self->vm, MADV_NOHUGEPAGE);
+	all.range.len = SIZE;
+	ASSERT_OK(ioctl(fd, UFFDIO_REGISTER, &all));
+	first.range.start = all.range.start;
+	first.range.len = PAGE;
+
+	kick_setup();
+	vcpu_call(self->v, guest_reader, 1);
+	runner_start(&r, self->v, fn_once);
+	ASSERT_EQ(sizeof(msg), read(fd, &msg, sizeof(msg)));
+	EXPECT_EQ(UFFD_EVENT_PAGEFAULT, msg.event);
+	self->v->run->immediate_exit = 1;
+	for (int i = 0; i < 20000 && !r.loops; i++) {
+		pthread_kill(r.thread, SIGUSR1);
+		usleep(100);
+	}
+	EXPECT_EQ(1, r.loops);
+	EXPECT_OK(ioctl(fd, UFFDIO_ZEROPAGE, &first));
+	runner_join(&r);
+	EXPECT_EQ(-EINTR, returned);
+	EXPECT_EQ(KVM_EXIT_INTR, self->v->run->exit_reason);
+
+	self->v->run->immediate_exit = 0;
+	runner_start(&r, self->v, runner_spin);
+	wait_rounds(self->vm, 2);
+	runner_stop(&r);
+	close(fd);
 }
 
 GUEST_TEST_MAIN
