@@ -70,19 +70,24 @@ public:
 		if (p_)
 			kx_page_free(p_);
 	}
-	static Result<Page> make()
-	{
-		static_assert(sizeof(T) <= page_size);
-		Page p;
-		p.p_ = static_cast<T *>(kx_page_alloc());
-		if (!p.p_)
-			return Errc::nomem;
-		return p;
-	}
+	static Result<Page> make() { return own(kx_page_alloc()); }
+	/* Not the first of 2 MiB: for what the processor holds while it uses it. */
+	static Result<Page> make_inside() { return own(kx_page_alloc_inside()); }
 	T *get() const { return p_; }
 	T &operator*() const { return *p_; }
 	T *operator->() const { return p_; }
 	explicit operator bool() const { return p_; }
+
+private:
+	static Result<Page> own(void *p)
+	{
+		static_assert(sizeof(T) <= page_size);
+		if (!p)
+			return Errc::nomem;
+		Page page;
+		page.p_ = static_cast<T *>(p);
+		return page;
+	}
 };
 
 /* n zeroed objects of a plain type; need not be physically contiguous. */

@@ -52,6 +52,7 @@ void *kx_zalloc(kx_size bytes);			/* NULL when out of memory */
 void kx_free(void *p);				/* also for kx_vzalloc; any context but NMI */
 void *kx_vzalloc(kx_size bytes);		/* not physically contiguous */
 void *kx_page_alloc(void);			/* one page of the direct map */
+void *kx_page_alloc_inside(void);		/* the same, never the first of 2 MiB */
 void kx_page_free(void *p);
 void *kx_pages_alloc(unsigned order);		/* contiguous, 2^order pages */
 void kx_pages_free(void *p, unsigned order);

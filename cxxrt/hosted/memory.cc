@@ -97,6 +97,7 @@ void kx_pages_free(void *p, unsigned order)
 }
 
 void *kx_page_alloc(void) { return kx_pages_alloc(0); }
+void *kx_page_alloc_inside(void) { return kx_pages_alloc(0); }
 void kx_page_free(void *p) { kx_pages_free(p, 0); }
 
 kx_u64 *kx_page_link(void *page)

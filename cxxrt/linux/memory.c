@@ -34,6 +34,19 @@ void *kx_page_alloc(void)
 	return (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 }
 
+/* Where the host runs SEV-SNP, a page that the processor holds as in use (a VMCB) makes writes to others fault that one 2 MiB
+ * mapping covers with it, if it is the first of them. The second of a pair is not. */
+void *kx_page_alloc_inside(void)
+{
+	struct page *pair = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO, 1);
+
+	if (!pair)
+		return NULL;
+	split_page(pair, 1);
+	__free_page(pair);
+	return page_address(pair + 1);
+}
+
 void kx_page_free(void *p)
 {
 	free_page((unsigned long)p);

@@ -24,7 +24,7 @@ u16 pack(const Segment &s)
 
 Errc Cpu::init()
 {
-	page_ = KX_TRY(Page<Vmcb>::make());
+	page_ = KX_TRY(Page<Vmcb>::make_inside());
 	vmcb_ = page_.get();
 	sw_.vmcb_pa = encrypted(phys_of(vmcb_));
 	serial_ = serials.add(1);

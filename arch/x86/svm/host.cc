@@ -29,8 +29,8 @@ Errc Host::init()
 	bool ok = cpus_ && iopm_;
 	for (unsigned i = 0; ok && i < nr_; ++i) {
 		auto *c = ::new (&cpus_[i]) HostCpu{};
-		auto hsave = Page<u8>::make();
-		auto image = Page<Vmcb>::make();
+		auto hsave = Page<u8>::make_inside();
+		auto image = Page<Vmcb>::make_inside();
 		ok = hsave.ok() && image.ok();
 		if (!ok)
 			break;
