@@ -188,7 +188,8 @@ struct kx_instant {
 void kx_now(struct kx_instant *out);
 kx_u64 kx_sme_mask(void);			/* bit that marks memory encrypted, or 0 */
 unsigned kx_phys_bits(void);
-void kx_ibpb(void);
+int kx_ibpb_there(void);				/* PRED_CMD has IBPB */
+void kx_ibpb(void);				/* if it has; whatever the host's settings */
 void kx_other_guest(void);			/* this CPU runs another guest than last: predictions must not cross */
 kx_u64 kx_spec_ctrl_bits(void);			/* what MSR SPEC_CTRL takes; 0: the kernel does not use it */
 void kx_machine_check(void);			/* the #MC that left the guest, as if it had hit user space; IRQs off, behind kx_guest_out, on that CPU */

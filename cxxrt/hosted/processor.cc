@@ -33,6 +33,7 @@ const kx_u32 *kx_cpu_caps(void)
 unsigned kx_cpu_cap_words(void) { return 0; }
 unsigned kx_cpu_bugs(void) { return ~0u; }
 int kx_rcu_watches_guests(void) { return 1; }
+int kx_ibpb_there(void) { return 1; }
 void kx_ibpb(void) {}
 void kx_machine_check(void)
 {

@@ -82,9 +82,15 @@ unsigned int kx_phys_bits(void)
 	return boot_cpu_data.x86_phys_bits;
 }
 
+int kx_ibpb_there(void)
+{
+	return boot_cpu_has(X86_FEATURE_IBPB);
+}
+
+/* Not the kernel's barrier, which does what the host's settings want: nothing with mitigations=off, or SBPB. */
 void kx_ibpb(void)
 {
-	indirect_branch_prediction_barrier();
+	native_wrmsrl(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 }
 
 void kx_other_guest(void)

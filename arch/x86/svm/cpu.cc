@@ -314,6 +314,10 @@ void Cpu::follow_cpuid(const CpuidTable &cpuid)
 	const auto allow = [this](Intercept i, bool has) { has ? clear_intercept(i) : set_intercept(i); };
 	allow(Intercept::rdtscp, cpuid.has(Feature::rdtscp));
 	allow(Intercept::invpcid, cpuid.has(Feature::invpcid) || !host.caps().invpcid);
+	/* A barrier the guest asks for is its own affair: no exit. */
+	msrpm_.set(kx::msr::IA32_PRED_CMD, MsrAccess::intercept,
+		   cpuid.has_pred_cmd() && kx_ibpb_there() ? MsrAccess::pass : MsrAccess::intercept);
+	touch(Clean::iopm);
 }
 
 void Cpu::set_root(Hpa root)

@@ -498,6 +498,9 @@ void Cpu::follow_cpuid(const CpuidTable &cpuid)
 	enable(proc2::rdrand, !cpuid.has(Feature::rdrand));
 	enable(proc2::rdseed, !cpuid.has(Feature::rdseed));
 	vmwrite<Field::proc2_controls>(v);
+	/* A barrier the guest asks for is its own affair: no exit. */
+	msrs_.set(kx::msr::IA32_PRED_CMD, MsrAccess::intercept,
+		  cpuid.has_pred_cmd() && kx_ibpb_there() ? MsrAccess::pass : MsrAccess::intercept);
 	own_cr4(~cpuid.cr4_reserved());
 }
 
