@@ -7,10 +7,19 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 kind=$1 bad=0
 src=$("$scripts/get-kernel" "$kind")/usr/src
-complain() { echo "$1/entry.o for $kind: $2"; bad=1; }
+complain() { echo "$1 for $kind: $2"; bad=1; }
 
-# Of a feature of cpufeatures.h: its number
-number() { echo $(($(sed -n "s/^#define X86_FEATURE_$1[[:space:]]*\(([^)]*)\).*/\1/p" "$src"/*/arch/x86/include/asm/cpufeatures.h | head -n 1))); }
+# Of a feature of cpufeatures.h, or a bug, which come behind the features: its number
+number() {
+	local header where
+	header=$(echo "$src"/*/arch/x86/include/asm/cpufeatures.h)
+	case $1 in
+	BUG_*)
+		where=$(sed -n 's/^#define NCAPINTS[[:space:]]*\([0-9]*\).*/\1/p' "$header")
+		echo $((where * 32 + $(sed -n "s/^#define X86_$1[[:space:]]*X86_BUG(\([^)]*\)).*/\1/p" "$header"))) ;;
+	*) echo $(($(sed -n "s/^#define X86_FEATURE_$1[[:space:]]*\(([^)]*)\).*/\1/p" "$header" | head -n 1))) ;;
+	esac
+}
 
 # The features that switch alternatives there. struct alt_instr has grown: its size is where the second one begins.
 alternatives() {
@@ -25,7 +34,7 @@ alternatives() {
 entry() {
 	local object=$build/$kind/arch/x86/$1/entry.o feature name at there
 	there=$(alternatives "$object")
-	for feature in $2; do grep -qx "$(number "$feature")" <<<"$there" || complain "$1" "nothing depends on X86_FEATURE_$feature"; done
+	for feature in $2; do grep -qx "$(number "$feature")" <<<"$there" || complain "$1" "nothing depends on $feature"; done
 	there=$(objdump -r "$object")
 	for name in $3; do grep -qw "$name" <<<"$there" || complain "$1" "no use of $name"; done
 	there=$(objdump -r -j __ex_table "$object" | awk '/R_X86_64/ && ++n % 2 { print $3 }')
@@ -36,6 +45,11 @@ entry() {
 
 entry vmx 'CLEAR_CPU_BUF CLEAR_BHB_LOOP_ON_VMEXIT RSB_VMEXIT RSB_VMEXIT_LITE MSR_SPEC_CTRL KERNEL_IBRS' \
 	'clear_bhb_loop x86_verw_sel' 'vmwrite|vmlaunch|vmresume'
-entry svm 'CLEAR_CPU_BUF_VM UNRET SRSO_ALIAS IBPB_ON_VMEXIT RSB_VMEXIT MSR_SPEC_CTRL V_SPEC_CTRL' \
+entry svm 'CLEAR_CPU_BUF_VM UNRET SRSO_ALIAS IBPB_ON_VMEXIT RSB_VMEXIT MSR_SPEC_CTRL V_SPEC_CTRL BUG_DIV0' \
 	'entry_untrain_ret srso_alias_untrain_ret entry_ibpb x86_verw_sel' 'clgi|stgi|vmrun|vmload|vmsave'
+# A guest's barrier is no alternative, and what the processor holds as in use is allocated for that
+objdump -d --no-show-raw-insn --disassemble=kx_ibpb "$build/$kind/cxxrt/linux/cpu.o" | grep -qw wrmsr || complain cpu "a guest's IBPB is the host's"
+! nm -u "$build/$kind"/arch/x86/svm/{cpu,host}.o | grep -qw kx_page_alloc || complain svm "a VMCB may begin 2 MiB"
+# Whoever opens GIF has put SPEC_CTRL and the predictors right: there is one way to do so, for faults as well
+[ "$(objdump -d --no-show-raw-insn "$build/$kind/arch/x86/svm/entry.o" | grep -cw stgi)" = 1 ] || complain svm "more than one way back"
 exit $bad

@@ -9,6 +9,7 @@
  * The layout of svm_switch is in svm/cpu.hpp, which asserts these offsets.
  */
 #include <linux/linkage.h>
+#include <linux/stringify.h>
 #include <asm/asm.h>
 #include <asm/cpufeatures.h>
 #include <asm/msr-index.h>
@@ -46,7 +47,11 @@ SYM_FUNC_START(kx_svm_enter)
 	xor	%edx, %edx
 	wrmsr
 10:
+#ifdef X86_BUG_DIV0
+	ALTERNATIVE __stringify(mov VMCB_PA(%rdi), %rax), "jmp 50f", X86_BUG_DIV0
+#else
 	mov	VMCB_PA(%rdi), %rax
+#endif
 1:	vmload	%rax
 	LOAD_GUEST_GPRS
 	/* V_INTR_MASKING makes the host's IF decide about physical interrupts in the guest; GIF holds
@@ -65,8 +70,8 @@ SYM_FUNC_START(kx_svm_enter)
 4:	vmload	%rax			/* GS is the host's again: per-CPU data may be touched */
 
 	CLEAR_GPRS
-	xor	%ebx, %ebx
-
+	xor	%ebx, %ebx		/* the result */
+11:
 	FILL_RETURN_BUFFER %rax, RSB_CLEAR_LOOPS, X86_FEATURE_RSB_VMEXIT
 
 	ALTERNATIVE_2 "jmp 20f", "", X86_FEATURE_MSR_SPEC_CTRL, "jmp 20f", X86_FEATURE_V_SPEC_CTRL
@@ -91,7 +96,7 @@ SYM_FUNC_START(kx_svm_enter)
 	ALTERNATIVE "", "call entry_ibpb", X86_FEATURE_IBPB_ON_VMEXIT
 #endif
 9:	stgi
-	xor	%eax, %eax
+	mov	%ebx, %eax
 30:	add	$8, %rsp
 	pop	%r15
 	pop	%r14
@@ -101,22 +106,35 @@ SYM_FUNC_START(kx_svm_enter)
 	pop	%rbp
 	RET
 
-	/* A fault before VMRUN finds the guest's FS/GS loaded or not; the host's image puts both right.
-	 * If that faults as well SVM is gone, and with it nothing was loaded. */
+	/* A fault before VMRUN finds the guest's FS/GS loaded or not; the host's image puts both right. If that
+	 * faults as well SVM is gone, and with it nothing was loaded. What the guest may have left in SPEC_CTRL
+	 * and in the predictors goes as after any exit. */
 40:	cli
 	mov	(%rsp), %rdi
 	mov	HOST_PA(%rdi), %rax
 5:	vmload	%rax
-6:	stgi
+6:	CLEAR_GPRS
+	mov	$1, %ebx
+	jmp	11b
 7:	mov	$1, %eax
 	jmp	30b
+
+#ifdef X86_BUG_DIV0
+	/* The divider shows a guest the dividend that was there last, until it has divided again: CVE-2023-20588.
+	 * GIF is clear, so that no handler divides behind this. */
+50:	xor	%eax, %eax
+	xor	%edx, %edx
+	mov	$1, %ecx
+	div	%ecx
+	mov	VMCB_PA(%rdi), %rax
+	jmp	1b
+#endif
 
 	_ASM_EXTABLE(1b, 40b)
 	_ASM_EXTABLE(2b, 40b)
 	_ASM_EXTABLE(3b, 40b)
 	_ASM_EXTABLE(4b, 40b)
 	_ASM_EXTABLE(5b, 6b)
-	_ASM_EXTABLE(6b, 7b)
 	_ASM_EXTABLE(8b, 7b)
 	_ASM_EXTABLE(9b, 7b)
 SYM_FUNC_END(kx_svm_enter)
