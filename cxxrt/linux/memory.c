@@ -145,7 +145,8 @@ static int pin_remapped(unsigned long hva, bool write, struct kx_host_page *out)
 again:
 	vma = vma_lookup(current->mm, hva);
 	ret = -EFAULT;
-	if (!vma || !(vma->vm_flags & (VM_IO | VM_PFNMAP)) || (write && !(vma->vm_flags & VM_WRITE)))
+	if (!vma || !(vma->vm_flags & (VM_IO | VM_PFNMAP)) || !(vma->vm_flags & VM_READ) ||
+	    (write && !(vma->vm_flags & VM_WRITE)))
 		goto out;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
 	at.vma = vma;
@@ -262,11 +263,11 @@ kx_u64 *kx_page_link(void *page)
 
 /*
  * What pte_access_permitted() says of an entry of any level, with PKRU read once: user space may read, or
- * write, there. That RW is set, and not what pte_write() says, which is true of a shadow stack too.
+ * write, there; and no page of a device, which huge ones may be from 6.12 on. That RW is set, and not what pte_write() says, which is true of a shadow stack too.
  */
 static bool readable(unsigned long entry, u32 pkru)
 {
-	return (entry & (_PAGE_PRESENT | _PAGE_USER)) == (_PAGE_PRESENT | _PAGE_USER) &&
+	return (entry & (_PAGE_PRESENT | _PAGE_USER | _PAGE_SPECIAL)) == (_PAGE_PRESENT | _PAGE_USER) &&
 	       (!pkru || __pkru_allows_read(pkru, pte_flags_pkey(entry)));
 }
 
@@ -286,7 +287,7 @@ static unsigned int present_ptes(pmd_t *pmd, unsigned long hva, unsigned int i, 
 	for (; hva < end; hva += PAGE_SIZE, entry++, i++) {
 		const pte_t pte = READ_ONCE(*entry);
 
-		if (!readable(pte_val(pte), pkru) || pte_special(pte) || pte_devmap(pte) || !pfn_valid(pte_pfn(pte)))
+		if (!readable(pte_val(pte), pkru) || pte_devmap(pte) || !pfn_valid(pte_pfn(pte)))
 			continue;
 		pfns[i] = pte_pfn(pte);
 		*seen |= 1ull << i;

@@ -460,6 +460,26 @@ TEST_F(slots, a_slot_may_be_device_memory_without_page_structures)
 		EXPECT_EQ(rom[o / 8], read_at(self->v, SLOT_GPA + o));
 }
 
+/* Its pages are mapped still, and nobody may read them. */
+TEST_F(slots, device_memory_that_the_vmm_may_not_read_its_guest_may_not_either)
+{
+	int fd = open("/dev/mem", O_RDONLY);
+	volatile uint64_t *rom;
+
+	if (fd < 0)
+		SKIP(return, "no /dev/mem");
+	rom = mmap(NULL, 0x10000, PROT_READ, MAP_SHARED, fd, 0xf0000);
+	if (rom == MAP_FAILED)
+		SKIP(return, "the BIOS cannot be mapped from /dev/mem");
+	(void)rom[0];
+	ASSERT_OK(mprotect((void *)rom, 0x10000, PROT_NONE));
+	vm_slot(self->vm, 1, KVM_MEM_READONLY, SLOT_GPA, 0x10000, (void *)rom);
+	vcpu_call(self->v, guest_read, SLOT_GPA);
+	ASSERT_EQ(-EFAULT, vcpu_try_run(self->v));
+	ASSERT_OK(mprotect((void *)rom, 0x10000, PROT_READ));
+	EXPECT_EQ(rom[0], read_at(self->v, SLOT_GPA));
+}
+
 /* Changes under a running vCPU. */
 static void guest_count(uint64_t a, uint64_t b)
 {
