@@ -192,7 +192,8 @@ int kx_ibpb_there(void);				/* PRED_CMD has IBPB */
 void kx_ibpb(void);				/* if it has; whatever the host's settings */
 void kx_other_guest(void);			/* this CPU runs another guest than last: predictions must not cross */
 kx_u64 kx_spec_ctrl_bits(void);			/* what MSR SPEC_CTRL takes; 0: the kernel does not use it */
-void kx_machine_check(void);			/* the #MC that left the guest, as if it had hit user space; IRQs off, behind kx_guest_out, on that CPU */
+/* The #MC that left the guest, as if it had hit user space; IRQs off, behind kx_guest_out, on that CPU. 1: the guest's state is lost. */
+int kx_machine_check(void);
 int kx_rcu_watches_guests(void);		/* RCU heeds CPUs between kx_guest_enter and _leave; constant */
 /* A user-return slot: the host's value comes back before the thread sees user space. */
 int kx_user_return_msr(unsigned slot, kx_u32 msr);	/* at load: probe and note the host's value */
@@ -210,7 +211,7 @@ int kx_nx_huge_pages(void);			/* the host wants huge pages of guests not executa
  * loads it here. */
 void *const *kx_ldt(void);
 /* Each CPU, as SVM is switched on and off there: what the kernel wants done while guests may run. IRQs off. */
-void kx_svm_mitigate(int on);
+void kx_svm_host(int on);
 
 /* --- VMX leaves more of the host to be switched by hand -------------------------------------- */
 enum { KX_VMX_FLUSH_L1D = 1, KX_VMX_FLUSH_BUFFERS = 2 };

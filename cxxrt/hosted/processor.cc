@@ -35,11 +35,12 @@ unsigned kx_cpu_bugs(void) { return ~0u; }
 int kx_rcu_watches_guests(void) { return 1; }
 int kx_ibpb_there(void) { return 1; }
 void kx_ibpb(void) {}
-void kx_machine_check(void)
+int kx_machine_check(void)
 {
 	if (!context.irqs_off || context.in_guest)
 		fail("a machine check is taken where interrupts are on, or in guest context");
 	++this_thread().machine_checks;
+	return this_thread().machine_check_is_fatal;
 }
 void kx_user_return_set(unsigned, kx_u64)
 {

@@ -10,8 +10,10 @@
 #include <linux/user-return-notifier.h>
 #include <asm/msr.h>
 #include <asm/nospec-branch.h>
+#include <asm/perf_event.h>
 #include <asm/processor.h>
 #include <asm/spec-ctrl.h>
+#include <asm/tlbflush.h>
 #include <asm/tsc.h>
 #include "glue.h"
 
@@ -169,7 +171,7 @@ void *const *kx_ldt(void)
 }
 
 /* SRSO on Zen 5: the processor itself holds guests' predictions back, if it is told to. */
-void kx_svm_mitigate(int on)
+static void reduce_speculation(int on)
 {
 #ifdef X86_FEATURE_SRSO_BP_SPEC_REDUCE
 	u64 v;
@@ -181,14 +183,64 @@ void kx_svm_mitigate(int on)
 #endif
 }
 
-/* Whatever was hit, it was not the kernel: the handler may let it go on, and end the VMM. */
-void kx_machine_check(void)
-{
-#ifdef CONFIG_X86_MCE
-	struct pt_regs regs = { .cs = __USER_CS, .flags = X86_EFLAGS_IF };
+/*
+ * Erratum 383 of family 10h: pages of two sizes that a guest has in the TLB for one address make a machine check that the
+ * processor cannot go on from, unless this bit turns it into one that hits the guest alone.
+ */
+#define DC_CFG_TLB_MULTIMATCH BIT_ULL(47)
+static bool tlb_multimatch;
 
-	do_machine_check(&regs);
+static void contain_tlb_multimatch(void)
+{
+	u64 v;
+
+	if (!boot_cpu_has_bug(X86_BUG_AMD_TLB_MMATCH) || rdmsrl_safe(MSR_AMD64_DC_CFG, &v))
+		return;
+	wrmsrl_safe(MSR_AMD64_DC_CFG, v | DC_CFG_TLB_MULTIMATCH);
+	tlb_multimatch = true;
+}
+
+/* The machine check at hand is that one: then it is over, and the guest's state is lost. */
+static bool was_tlb_multimatch(void)
+{
+	u64 v;
+	int bank;
+
+	if (!tlb_multimatch || rdmsrl_safe(MSR_IA32_MC0_STATUS, &v) || (v & ~MCI_STATUS_OVER) != 0xb600000000010015)
+		return false;
+	for (bank = 0; bank < 6; bank++)
+		wrmsrl_safe(MSR_IA32_MCx_STATUS(bank), 0);
+	if (!rdmsrl_safe(MSR_IA32_MCG_STATUS, &v))
+		wrmsrl_safe(MSR_IA32_MCG_STATUS, v & ~MCG_STATUS_MCIP);
+	__flush_tlb_all();
+	return true;
+}
+
+/* The counters of perf leave out guests, or the host, as long as SVM is on; with it off those bits would stop them. */
+void kx_svm_host(int on)
+{
+	reduce_speculation(on);
+	if (on) {
+		contain_tlb_multimatch();
+		amd_pmu_enable_virt();
+	} else {
+		amd_pmu_disable_virt();
+	}
+}
+
+/* Whatever was hit, it was not the kernel: the handler may let it go on, and end the VMM. */
+int kx_machine_check(void)
+{
+	if (was_tlb_multimatch())
+		return 1;
+#ifdef CONFIG_X86_MCE
+	{
+		struct pt_regs regs = { .cs = __USER_CS, .flags = X86_EFLAGS_IF };
+
+		do_machine_check(&regs);
+	}
 #endif
+	return 0;
 }
 
 int kx_rcu_watches_guests(void)

@@ -310,6 +310,15 @@ TEST_RUN(Ends, AMachineCheckIsTakenBeforeAnythingElseRuns)
 	EXPECT_EQ(hosted::this_thread().machine_checks, 1u);
 }
 
+TEST_RUN(Ends, AMachineCheckThatTookTheGuestsStateShutsItDown)
+{
+	hosted::this_thread().machine_check_is_fatal = true;
+	then({.kind = K::machine_check});
+	expect_exit(KVM_EXIT_SHUTDOWN);
+	EXPECT_EQ(entered(), 1u);
+	hosted::this_thread().machine_check_is_fatal = false;
+}
+
 TEST_RUN(Ends, VirtualizationSwitchedOffKillsTheVm)
 {
 	then({.kind = K::off});

@@ -73,7 +73,7 @@ Errc Host::online(unsigned n)
 	insn::wrmsr(hwmsr::vm_hsave_pa, encrypted(phys_of(c.hsave.get())));
 	if (caps_.tsc_ratio)
 		insn::wrmsr(hwmsr::tsc_ratio, hwmsr::tsc_ratio_one);
-	kx_svm_mitigate(1);
+	kx_svm_host(1);
 	c.tags.restart();
 	c.on = true;
 	return Errc::ok;
@@ -85,7 +85,7 @@ void Host::offline(unsigned n)
 	if (!c.on)
 		return;
 	c.on = false;
-	kx_svm_mitigate(0);
+	kx_svm_host(0);
 	insn::wrmsr(hwmsr::vm_hsave_pa, 0);
 	insn::wrmsr(hwmsr::efer, insn::rdmsr(hwmsr::efer) & ~efer::svme);
 }

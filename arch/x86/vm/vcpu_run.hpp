@@ -218,7 +218,8 @@ template <Vendor V> Next Vcpu<V>::enter_once()
 	if (V::logs_writes || fast == Fast::machine_check) {
 		kx_guest_out();
 		if (fast == Fast::machine_check) [[unlikely]] {
-			kx_machine_check();
+			if (kx_machine_check())
+				events.shut_down();
 			fast = Fast::slow;
 		}
 		/* Outside is who has nothing to drain: whoever waits for that looks at the mode once this CPU has taken
