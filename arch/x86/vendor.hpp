@@ -15,7 +15,7 @@ namespace kx {
 
 /* Slots of kx_user_return_set: registers that nobody in the kernel reads. */
 namespace user_return {
-inline constexpr unsigned tsc_aux = 0, star = 1, lstar = 2, sfmask = 3;
+inline constexpr unsigned tsc_aux = 0, star = 1, lstar = 2, sfmask = 3, tsx_ctrl = 4;
 }
 
 /* The vCPU is a template parameter of what a vendor does with it; for whether that is there, any will do. */

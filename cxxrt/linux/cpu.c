@@ -252,7 +252,7 @@ int kx_rcu_watches_guests(void)
  * MSRs that only user space reads: the guest's value stays in the register while the thread is in the
  * kernel, and goes when the thread returns to user space or another thread does on this CPU.
  */
-#define SLOTS 4
+#define SLOTS 5
 static u32 slot_msr[SLOTS];
 
 struct user_return {

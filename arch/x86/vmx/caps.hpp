@@ -10,9 +10,12 @@ inline constexpr u32 feature_control = 0x3a, sysenter_cs = 0x174, sysenter_esp =
 		     basic = 0x480, pin = 0x481, proc = 0x482, exit = 0x483, entry = 0x484, misc = 0x485,
 		     cr0_fixed0 = 0x486, cr0_fixed1 = 0x487, cr4_fixed0 = 0x488, cr4_fixed1 = 0x489, proc2 = 0x48b,
 		     ept_vpid = 0x48c, true_pin = 0x48d, true_proc = 0x48e, true_exit = 0x48f, true_entry = 0x490,
+		     arch_capabilities = 0x10a, tsx_ctrl = 0x122, pebs_enable = 0x3f1,
 		     efer = 0xc0000080, gs_base = 0xc0000101, kernel_gs_base = 0xc0000102;
 /* Of IA32_FEATURE_CONTROL */
 inline constexpr u64 locked = bit(0), vmx_outside_smx = bit(2);
+/* Of IA32_ARCH_CAPABILITIES, and of IA32_TSX_CTRL */
+inline constexpr u64 has_tsx_ctrl = bit(7), tsx_rtm_disable = bit(0);
 }
 
 namespace pin {

@@ -44,6 +44,8 @@ Errc Cpu::init()
 		msrs_.set(m, MsrAccess::pass, MsrAccess::pass);
 	msrs_.set(kx::msr::IA32_TSC, MsrAccess::pass, MsrAccess::intercept);
 	sw_.spec_intercepted = 1;
+	lazy_ = host.switches_tsx() ? tsx : 0;
+	tsx_ctrl_ = host.tsx_ctrl();
 	serial_ = serials.add(1);
 	return Errc::ok;
 }
@@ -127,6 +129,7 @@ void Cpu::reset()
 	set<Reg::interruptibility>(0);
 	set_pat(reset_pat);
 	efer_ = cr0_shadow_ = cr4_shadow_ = 0;
+	lazy_ &= tsx;
 	set<Reg::cr4>(cr4_owned_ = 0);
 	cr0_owned_ = cr0_free;
 	vmwrite<Field::cr0_mask>(~cr0_owned_);
@@ -159,7 +162,7 @@ void Cpu::switch_in()
 	if (segments_.fs_base != host_fs_base_)
 		vmwrite<Field::host_fs_base>(host_fs_base_ = segments_.fs_base);
 	insn::wrmsr(hwmsr::kernel_gs_base, kernel_gs_base_);
-	load_long_mode();
+	load_lazy();
 }
 
 void Cpu::switch_perf()
@@ -183,11 +186,15 @@ void Cpu::switch_out()
 	kx_segments_restore(&segments_);
 }
 
-/* Only SYSCALL and SYSRET read them. */
-void Cpu::load_long_mode()
+/* Of the first three only SYSCALL and SYSRET are the readers, of the last XBEGIN. */
+void Cpu::load_lazy()
 {
-	if (!(efer_ & efer::sce))
-		return;
+	if (lazy_ != syscall_msrs) [[unlikely]] {
+		if (lazy_ & tsx)
+			kx_user_return_set(user_return::tsx_ctrl, tsx_ctrl_);
+		if (!(lazy_ & syscall_msrs))
+			return;
+	}
 	kx_user_return_set(user_return::star, star_);
 	kx_user_return_set(user_return::lstar, lstar_);
 	kx_user_return_set(user_return::sfmask, sfmask_);
@@ -323,6 +330,7 @@ void Cpu::set_efer(u64 v)
 {
 	const bool was_long = efer_ & efer::lma;
 	efer_ = v;
+	lazy_ = u8((lazy_ & ~syscall_msrs) | (v & efer::sce ? syscall_msrs : 0));
 	vmwrite<Field::guest_efer>(v);
 	if (was_long != bool(v & efer::lma)) {
 		const u32 c = vmread<Field::entry_controls>() & ~entry_control::ia32e;
@@ -339,7 +347,7 @@ void Cpu::set_efer(u64 v)
 	if (switched_) {
 		kx_preempt_off();
 		if (switched_)
-			load_long_mode();
+			load_lazy();
 		kx_preempt_on();
 	}
 }
@@ -397,7 +405,7 @@ void Cpu::set_msr(MsrSlot m, u64 v)
 	kx_preempt_off();
 	if (switched_) {
 		insn::wrmsr(hwmsr::kernel_gs_base, m == MsrSlot::kernel_gs_base ? v : insn::rdmsr(hwmsr::kernel_gs_base));
-		load_long_mode();
+		load_lazy();
 	}
 	kx_preempt_on();
 }
@@ -498,6 +506,10 @@ void Cpu::follow_cpuid(const CpuidTable &cpuid)
 	enable(proc2::rdrand, !cpuid.has(Feature::rdrand));
 	enable(proc2::rdseed, !cpuid.has(Feature::rdseed));
 	vmwrite<Field::proc2_controls>(v);
+	/* No control has these: of instructions that CPUID hides a guest has what is neither in a control above nor behind
+	 * CR4, XCR0 or an MSR that exits (ADX, BMI, SHA, MOVDIRI, CLWB, ...). They compute, and tell nothing of the host. A
+	 * transaction does (TAA), and can be switched off. */
+	tsx_ctrl_ = cpuid.has(Feature::rtm) ? host.tsx_ctrl() : host.tsx_ctrl() | hwmsr::tsx_rtm_disable;
 	/* A barrier the guest asks for is its own affair: no exit. */
 	msrs_.set(kx::msr::IA32_PRED_CMD, MsrAccess::intercept,
 		  cpuid.has_pred_cmd() && kx_ibpb_there() ? MsrAccess::pass : MsrAccess::intercept);

@@ -74,6 +74,9 @@ class Cpu {
 	u32 put_ = 0;	       /* to be written */
 	mutable u64 reg_[unsigned(Reg::count)] = {};
 	u32 reason_ = 0;
+	/* What load_lazy() loads. */
+	enum : u8 { syscall_msrs = 1, tsx = 2 };
+	u8 lazy_ = 0;
 	bool switched_ = false;
 	HostCpu *host_ = nullptr;
 	TlbTags tags_; /* VPIDs */
@@ -83,7 +86,7 @@ class Cpu {
 	u32 proc_ = 0;	 /* controls as the VMCS has them */
 	u64 cr0_owned_ = 0, cr4_owned_ = 0, cr0_shadow_ = 0, cr4_shadow_ = 0;
 	u64 cr2_ = 0, efer_ = 0, dr6_ = 0, dr7_ = 0;
-	u64 kernel_gs_base_ = 0, star_ = 0, lstar_ = 0, cstar_ = 0, sfmask_ = 0;
+	u64 kernel_gs_base_ = 0, star_ = 0, lstar_ = 0, cstar_ = 0, sfmask_ = 0, tsx_ctrl_ = 0;
 	unsigned cr8_ = 0;
 	u64 nmi_masked_at_ = 0;
 	kx_segments segments_{};
@@ -342,7 +345,7 @@ private:
 	void settle_tags();
 	Entered not_entered(Launch r);
 	void set_spec_ctrl(u64 v);
-	void load_long_mode();
+	void load_lazy();
 };
 
 }

@@ -58,6 +58,14 @@ Errc open_by_firmware(unsigned cpu)
 	return Errc::perm;
 }
 
+bool has_tsx_ctrl()
+{
+	const CpuidRegs leaf7 = insn::cpuid(0, 0).eax >= 7 ? insn::cpuid(7, 0) : CpuidRegs{};
+	constexpr u32 rtm = bit(11), arch_capabilities = bit(29);
+	return (leaf7.ebx & rtm) && (leaf7.edx & arch_capabilities) &&
+	       (insn::rdmsr(hwmsr::arch_capabilities) & hwmsr::has_tsx_ctrl);
+}
+
 Errc not_in_use(unsigned cpu)
 {
 	if (!(insn::read_cr4() & cr4::vmxe))
@@ -92,6 +100,9 @@ Errc Host::init()
 		return Errc(-flush);
 	flush_ = flush;
 	perf_ = kx_perf_present();
+	switches_tsx_ = has_tsx_ctrl();
+	if (switches_tsx_)
+		tsx_ctrl_ = insn::rdmsr(hwmsr::tsx_ctrl);
 	split_locks_ = kx_split_locks_detected() ? SplitLocks::detected : SplitLocks::unseen;
 
 	asm volatile("mov %%cr0, %0" : "=r"(common_.cr0));

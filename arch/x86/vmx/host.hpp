@@ -16,6 +16,8 @@ class Host {
 	int flush_ = 0; /* KX_VMX_FLUSH_* */
 	bool perf_ = false;
 	SplitLocks split_locks_ = SplitLocks::unseen;
+	bool switches_tsx_ = false;
+	u64 tsx_ctrl_ = 0;
 
 	/* Of the host's state: what is the same on every CPU. */
 	struct Common {
@@ -44,6 +46,9 @@ public:
 	/* Performance events may have to be switched: kx_perf_msrs. */
 	bool switches_perf() const { return perf_; }
 	SplitLocks split_locks() const { return split_locks_; }
+	/* Transactions work, and IA32_TSX_CTRL, which the host has at that value, can switch them off. */
+	bool switches_tsx() const { return switches_tsx_; }
+	u64 tsx_ctrl() const { return tsx_ctrl_; }
 };
 
 extern constinit Host host;

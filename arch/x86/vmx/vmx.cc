@@ -11,6 +11,8 @@ Errc Vmx::init()
 		host.destroy();
 		return Errc::nodev; /* no long mode */
 	}
+	if (host.switches_tsx())
+		kx_user_return_msr(user_return::tsx_ctrl, hwmsr::tsx_ctrl);
 	return Errc::ok;
 }
 
