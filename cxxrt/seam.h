@@ -214,7 +214,7 @@ void *const *kx_ldt(void);
 void kx_svm_host(int on);
 
 /* --- VMX leaves more of the host to be switched by hand -------------------------------------- */
-enum { KX_VMX_FLUSH_L1D = 1, KX_VMX_FLUSH_BUFFERS = 2 };
+enum { KX_VMX_FLUSH_L1D = 1, KX_VMX_FLUSH_BUFFERS = 2, KX_VMX_FLUSH_ALWAYS = 4 /* not only behind what else the host did */ };
 int kx_vmx_prepare(void);			/* at load; what kx_vmx_flush does before entries, 0: no need of it; -ENOMEM; sleeps */
 void kx_vmx_unprepare(void);
 void kx_vmx_flush(void);			/* L1D and CPU buffers, as the host's settings want; IRQs off */

@@ -154,11 +154,6 @@ unsigned int kx_cpu_bugs(void)
 	return bugs;
 }
 
-int kx_nx_huge_pages(void)
-{
-	return boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off();
-}
-
 void *const *kx_ldt(void)
 {
 #ifdef CONFIG_MODIFY_LDT_SYSCALL

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What VMX does not switch, and what the host wants done before an entry. */
+#include <linux/cpu.h>
 #include <linux/gfp.h>
 #include <linux/kernel.h>
 #include <linux/sched.h>
@@ -21,7 +22,7 @@
 #define FLUSH_ORDER 4
 #define FLUSH_BYTES (PAGE_SIZE << FLUSH_ORDER)
 
-static bool flush_l1d;
+static bool flush_l1d, flush_always;
 static void *flush_pages;
 
 static bool l1d_flush_wanted(void)
@@ -35,9 +36,18 @@ static bool l1d_flush_wanted(void)
 	return !(arch & ARCH_CAP_SKIP_VMENTRY_L1DFLUSH);
 }
 
+extern bool itlb_multihit_kvm_mitigation;	/* what sysfs says; 6.1 has no declaration */
+
+int kx_nx_huge_pages(void)
+{
+	itlb_multihit_kvm_mitigation = boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off();
+	return itlb_multihit_kvm_mitigation;
+}
+
 int kx_vmx_prepare(void)
 {
 	flush_l1d = l1d_flush_wanted();
+	flush_always = flush_l1d && (l1tf_mitigation == L1TF_MITIGATION_FULL || l1tf_mitigation == L1TF_MITIGATION_FULL_FORCE);
 	if (flush_l1d && !boot_cpu_has(X86_FEATURE_FLUSH_L1D)) {
 		flush_pages = (void *)__get_free_pages(GFP_KERNEL, FLUSH_ORDER);
 		if (!flush_pages)
@@ -46,11 +56,13 @@ int kx_vmx_prepare(void)
 		memset(flush_pages, 0x5a, FLUSH_BYTES);
 	}
 	if (boot_cpu_has_bug(X86_BUG_L1TF)) {
-		l1tf_vmx_mitigation = flush_l1d ? VMENTER_L1D_FLUSH_COND : VMENTER_L1D_FLUSH_NEVER;
+		l1tf_vmx_mitigation = flush_always ? VMENTER_L1D_FLUSH_ALWAYS :
+				      flush_l1d    ? VMENTER_L1D_FLUSH_COND :
+						     VMENTER_L1D_FLUSH_NEVER;
 		if (sched_smt_active() && l1tf_mitigation != L1TF_MITIGATION_OFF)
 			pr_warn("kvmxx: L1TF: with SMT on, a guest can read what the sibling thread has in the cache\n");
 	}
-	return (flush_l1d ? KX_VMX_FLUSH_L1D : 0) | (static_key_enabled(&mmio_stale_data_clear) ? KX_VMX_FLUSH_BUFFERS : 0);
+	return (flush_l1d ? KX_VMX_FLUSH_L1D : 0) | (flush_always ? KX_VMX_FLUSH_ALWAYS : 0) | (static_key_enabled(&mmio_stale_data_clear) ? KX_VMX_FLUSH_BUFFERS : 0);
 }
 
 void kx_vmx_unprepare(void)
@@ -58,9 +70,11 @@ void kx_vmx_unprepare(void)
 	free_pages((unsigned long)flush_pages, FLUSH_ORDER);
 	flush_pages = NULL;
 	l1tf_vmx_mitigation = VMENTER_L1D_FLUSH_AUTO;
+	itlb_multihit_kvm_mitigation = false;
 }
 
-void kx_vmx_flush(void)
+/* RCU may not be watching. */
+notrace void kx_vmx_flush(void)
 {
 	const volatile char *p = flush_pages;
 	unsigned int i;

@@ -348,6 +348,33 @@ TEST_F(exits, what_the_kernel_handles_itself_does_not_exit)
 	vcpu_finish(self->v);
 }
 
+/* The cheapest of some exits that do not leave the kernel, in ticks. */
+static void guest_cpuid_ticks(void)
+{
+	uint64_t min = ~0ul;
+
+	for (int i = 0; i < 32; i++) {
+		uint32_t a = 0, b, c = 0, d;
+		uint64_t t = rdtsc();
+
+		asm volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+		t = rdtsc() - t;
+		min = t < min ? t : min;
+	}
+	ucall_sync(min);
+}
+
+/* l1tf=full: 64 KiB are read, or an MSR does it that takes as long. */
+TEST_F(exits, a_host_that_flushes_its_cache_always_does_so_at_each_entry)
+{
+	const char *l1tf = "/sys/devices/system/cpu/vulnerabilities/l1tf";
+
+	if (!file_says(l1tf, "VMX: cache flushes"))
+		SKIP(return, "the host flushes its cache never, or not always");
+	vcpu_call(self->v, guest_cpuid_ticks);
+	EXPECT_LT(1024, vcpu_sync(self->v));
+}
+
 /* Read-only memory. */
 static void guest_rom_read(uint64_t a)
 {

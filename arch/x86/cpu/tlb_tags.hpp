@@ -41,6 +41,8 @@ private:
 public:
 	/* Nothing is due: the one question of every entry. */
 	bool ready(const TagPool &pool) const { return pool.current(ready_); }
+	/* Something else is to be done at the next entry, where settle() is called. */
+	void ask_again() { ready_ = 0; }
 	/* To a CPU where it was not, or may have been forgotten. */
 	void moved()
 	{

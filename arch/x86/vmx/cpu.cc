@@ -46,6 +46,7 @@ Errc Cpu::init()
 	sw_.spec_intercepted = 1;
 	lazy_ = host.switches_tsx() ? tsx : 0;
 	tsx_ctrl_ = host.tsx_ctrl();
+	before_each_ = host.flushes_always() ? flush_caches : 0;
 	serial_ = serials.add(1);
 	return Errc::ok;
 }
@@ -169,7 +170,12 @@ void Cpu::switch_perf()
 {
 	kx_guest_msr m[MsrLists::room];
 	const u32 n = kx_perf_msrs(m, MsrLists::room);
+	before_each_ &= u8(~quiet_pebs);
 	for (u32 i = 0; i < n; ++i) {
+		if (m[i].msr == hwmsr::pebs_enable) {
+			before_each_ |= quiet_pebs;
+			tags_.ask_again();
+		}
 		lists_->guest[i] = {m[i].msr, 0, m[i].guest};
 		lists_->host[i] = {m[i].msr, 0, m[i].host};
 	}
@@ -233,6 +239,20 @@ void Cpu::settle_tags()
 	 * tables is not used by these. SDM vol. 3 §29.4.1, §29.4.3.1 */
 	if (d.behind)
 		invept(host.caps().invept_single ? Invalidate::single : Invalidate::all, ept_pointer_);
+	if (before_each_)
+		prepare_entry();
+}
+
+void Cpu::prepare_entry()
+{
+	tags_.ask_again();
+	/* A record under way goes out now. The list of MSRs, which clears the register too, leaves no time for that on a
+	 * processor that does not see to it itself, and the record would go into the guest's memory. */
+	if (before_each_ & quiet_pebs)
+		insn::wrmsr(hwmsr::pebs_enable, 0);
+	/* The last of what touches memory before the entry, but for the guest's registers. */
+	if (before_each_ & flush_caches)
+		kx_vmx_flush();
 }
 
 Entered Cpu::not_entered(Launch r)

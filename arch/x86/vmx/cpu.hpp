@@ -74,6 +74,9 @@ class Cpu {
 	u32 put_ = 0;	       /* to be written */
 	mutable u64 reg_[unsigned(Reg::count)] = {};
 	u32 reason_ = 0;
+	/* Before each entry; then tags_ is never ready. */
+	enum : u8 { flush_caches = 1, quiet_pebs = 2 };
+	u8 before_each_ = 0;
 	/* What load_lazy() loads. */
 	enum : u8 { syscall_msrs = 1, tsx = 2 };
 	u8 lazy_ = 0;
@@ -343,6 +346,7 @@ private:
 	void switch_out();
 	void switch_perf();
 	void settle_tags();
+	void prepare_entry();
 	Entered not_entered(Launch r);
 	void set_spec_ctrl(u64 v);
 	void load_lazy();

@@ -99,6 +99,7 @@ Errc Host::init()
 	if (flush < 0)
 		return Errc(-flush);
 	flush_ = flush;
+	flushes_runs_ = flush && !flushes_always();
 	perf_ = kx_perf_present();
 	switches_tsx_ = has_tsx_ctrl();
 	if (switches_tsx_)

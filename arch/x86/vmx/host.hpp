@@ -14,6 +14,7 @@ class Host {
 	unsigned nr_ = 0;
 	u8 ept_levels_ = 4;
 	int flush_ = 0; /* KX_VMX_FLUSH_* */
+	bool flushes_runs_ = false; /* of entries, before the first one alone */
 	bool perf_ = false;
 	SplitLocks split_locks_ = SplitLocks::unseen;
 	bool switches_tsx_ = false;
@@ -40,8 +41,9 @@ public:
 	const Common &common() const { return common_; }
 	u64 ept_levels() const { return ept_levels_; }
 	HostCpu &cpu(unsigned n) { return cpus_[n]; }
-	/* Caches and buffers want a flush before a guest runs after the host: kx_vmx_flush. */
-	bool flushes() const { return flush_; }
+	/* Caches and buffers want a flush before a guest runs after the host, or before each entry: kx_vmx_flush. */
+	bool flushes() const { return flushes_runs_; }
+	bool flushes_always() const { return flush_ & KX_VMX_FLUSH_ALWAYS; }
 	bool flushes_l1d() const { return flush_ & KX_VMX_FLUSH_L1D; }
 	/* Performance events may have to be switched: kx_perf_msrs. */
 	bool switches_perf() const { return perf_; }
