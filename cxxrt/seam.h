@@ -178,6 +178,7 @@ unsigned kx_nr_cpus(void);			/* ids are below this */
 unsigned kx_nr_online_cpus(void);
 kx_u32 kx_tsc_khz(void);
 int kx_tsc_stable(void);
+extern kx_u64 kx_tsc_lost;			/* cycles the TSC has gone back by over suspends so far; the same on all CPUs */
 kx_u64 kx_boot_ns(void);			/* CLOCK_BOOTTIME */
 /* The host's clocks at one moment. */
 struct kx_instant {

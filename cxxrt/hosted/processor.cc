@@ -58,6 +58,7 @@ void kx_now(struct kx_instant *out)
 }
 kx_u32 kx_tsc_khz(void) { return 2'000'000; }
 int kx_tsc_stable(void) { return 1; }
+kx_u64 kx_tsc_lost;
 kx_u64 kx_sme_mask(void) { return 0; }
 unsigned kx_phys_bits(void) { return 48; }
 int kx_rdmsr_safe(kx_u32, kx_u64 *) { return -5; }

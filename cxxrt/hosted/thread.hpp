@@ -20,6 +20,7 @@ struct Thread {
 	std::uint64_t really_blocked = 0; /* its own, while it has others in the guest */
 	unsigned worked = 0;	     /* how often it handled work */
 	unsigned machine_checks = 0; /* how many it took */
+	bool resumed = false;	     /* the machine was suspended: kx_tsc_lost may have changed */
 	bool machine_check_is_fatal = false; /* to the guest */
 	void *loaded = nullptr;	     /* struct kx_thread */
 	void *fpu = nullptr;	     /* whose registers it has; nullptr: its own */

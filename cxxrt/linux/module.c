@@ -8,6 +8,7 @@
 #include <linux/syscore_ops.h>
 #include <linux/version.h>
 #include <asm/cpufeature.h>
+#include <asm/msr.h>
 #include <asm/reboot.h>
 #include "glue.h"
 
@@ -120,9 +121,13 @@ static void cpus_off(void)
 	cpus_read_unlock();
 }
 
+kx_u64 kx_tsc_lost;
+static u64 tsc_at_suspend;
+
 /* Only the boot CPU is left, interrupts are off. The others come and go by hotplug. */
 static int suspend(void)
 {
+	tsc_at_suspend = rdtsc();
 	kx_user_return_cpu_gone();	/* resume writes the host's values, and we would not know */
 	kxc_cpu_offline(smp_processor_id());
 	return 0;
@@ -130,6 +135,11 @@ static int suspend(void)
 
 static void resume(void)
 {
+	/* On some machines it starts anew, on all CPUs alike. To a guest it does not go back: it has stood still. */
+	const u64 tsc = rdtsc();
+
+	if (tsc < tsc_at_suspend)
+		kx_tsc_lost += tsc_at_suspend - tsc;
 	if (kxc_cpu_online(smp_processor_id()))
 		pr_err("kvmxx: virtualization did not come back after resume\n");
 }

@@ -64,6 +64,19 @@ TEST(VcpuTsc, TheVmmsTscAdjustMovesNothing)
 	EXPECT_EQ(t.read(1000), 1000u);
 }
 
+TEST(VcpuTsc, AHostThatLostCyclesDoesNotTakeThemFromTheGuest)
+{
+	VcpuTsc t{khz};
+	t.guest_write(7000, 5000);
+	t.make_up(4900);
+	EXPECT_EQ(t.read(100), 7000u);
+	EXPECT_EQ(t.adjust(), 2000u);
+	t.make_up(4900); /* not twice */
+	EXPECT_EQ(t.read(100), 7000u);
+	t.make_up(5000);
+	EXPECT_EQ(t.read(0), 7000u);
+}
+
 TEST(VcpuTsc, RatesWithinToleranceNeedNoScaling)
 {
 	VcpuTsc t{khz};
@@ -177,6 +190,22 @@ TEST(VmTsc, OnAnUnstableHostTheElapsedTimeCounts)
 	const TscNow other{77, ns_second / 2, false};
 	vm.host_write(b, 1000 * second, other);
 	EXPECT_EQ(b.read(77), 1000 * second + second / 2);
+	EXPECT_TRUE(vm.all_match(2));
+}
+
+TEST(VmTsc, AWriteBehindASuspendAgreesWithOnesBefore)
+{
+	VmTsc vm;
+	VcpuTsc a{khz}, b{khz};
+	vm.host_write(a, 0, at(0));
+	/* Its TSC started anew: another vCPU is plugged in, then the first one comes to run. */
+	const TscNow resumed{77, ns_second, true, 6 * second - 77};
+	vm.host_write(b, 0, resumed);
+	EXPECT_EQ(b.read(77), second);
+	a.make_up(resumed.lost);
+	b.make_up(resumed.lost);
+	EXPECT_EQ(a.offset(), b.offset());
+	EXPECT_EQ(a.read(77), second);
 	EXPECT_TRUE(vm.all_match(2));
 }
 

@@ -128,6 +128,7 @@ template <class Traits> class FakeCpu {
 public:
 	std::vector<Entry> entries;
 	unsigned loads = 0, dropped = 0, stays = 0;
+	u64 tsc_offset = 0;
 
 	/* --- for the test */
 	void then(Exit e, std::function<void()> look = {}) { script_.push_back({std::move(e), std::move(look)}); }
@@ -146,13 +147,15 @@ public:
 	/* --- GuestCpu */
 	Errc init() { return Errc::ok; }
 	void reset() { at_hand(); }
-	void loaded(unsigned cpu)
+	Loaded loaded(unsigned cpu)
 	{
+		const Loaded how = cpu_ == cpu && !hosted::this_thread().resumed ? Loaded::again : Loaded::anew;
 		EXPECT_FALSE(loaded_) << "loaded twice";
 		EXPECT_TRUE(hosted::preemption_off());
 		loaded_ = true;
 		cpu_ = cpu;
 		++loads;
+		return how;
 	}
 	void unloaded()
 	{
@@ -240,7 +243,7 @@ public:
 	}
 	void set_msr(MsrSlot m, u64 v) { put(msrs_[m], v); }
 	void set_pat(u64) { at_hand(); }
-	void set_tsc_offset(u64) { at_hand(); }
+	void set_tsc_offset(u64 v) { put(tsc_offset, v); }
 	InterruptShadow interrupt_shadow() const { return get(interrupt_shadow_); }
 	void set_interrupt_shadow(InterruptShadow s) { put(interrupt_shadow_, s); }
 	void inject(const Exception &e)

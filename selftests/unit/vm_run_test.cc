@@ -300,6 +300,19 @@ TEST_RUN(Ends, BadFieldsOfKvmRunAreRefused)
 	expect_exit(KVM_EXIT_HLT);
 }
 
+TEST_RUN(Suspend, ATscThatStartsAnewHasStoodStillForTheGuest)
+{
+	const u64 was = cpu->hw.tsc_offset;
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	kx_tsc_lost += 1000;
+	hosted::this_thread().resumed = true;
+	then({.kind = K::interrupt}, [this, was] { EXPECT_EQ(cpu->hw.tsc_offset, was + 1000); });
+	halts();
+	expect_exit(KVM_EXIT_HLT);
+	EXPECT_EQ(cpu->hw.tsc_offset, was + 1000);
+}
+
 TEST_RUN(Ends, AMachineCheckIsTakenBeforeAnythingElseRuns)
 {
 	hosted::this_thread().machine_checks = 0;

@@ -43,6 +43,8 @@ Errc VcpuTsc::set_khz(u32 khz, u32 host_khz)
 void VmTsc::host_write(VcpuTsc &vcpu, u64 value, const TscNow &now)
 {
 	const u64 elapsed = now.ns - last_ns_;
+	cur_offset_ += now.lost - lost_;
+	lost_ = vcpu.lost_ = now.lost;
 	bool together = false;
 	if (vcpu.khz_ && vcpu.khz_ == last_khz_) {
 		/* Zero is a vCPU that starts; else: within one second of where the clock would be

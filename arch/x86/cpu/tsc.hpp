@@ -15,17 +15,26 @@ struct TscNow {
 	u64 host_tsc;
 	u64 ns;	     /* boot time */
 	bool stable; /* the TSC ticks alike on all CPUs */
+	u64 lost = 0; /* kx_tsc_lost */
 };
 
 class VcpuTsc {
 	friend class VmTsc;
 	u64 offset_ = 0, adjust_ = 0;
 	u64 generation_ = 0;
+	u64 lost_ = 0; /* by the host up to when offset_ was right */
 	u32 khz_ = 0;
 
 public:
 	explicit VcpuTsc(u32 host_khz) : khz_{host_khz} {}
+	/* A host whose TSC went back when it resumed. */
+	void make_up(u64 lost)
+	{
+		offset_ += lost - lost_;
+		lost_ = lost;
+	}
 	u64 offset() const { return offset_; }
+	u64 lost() const { return lost_; }
 	u64 adjust() const { return adjust_; }
 	u32 khz() const { return khz_; }
 	u64 read(u64 host_tsc) const { return host_tsc + offset_; }
@@ -45,6 +54,7 @@ public:
 class VmTsc {
 	u64 last_ns_ = 0, last_write_ = 0;
 	u64 cur_offset_ = 0, generation_ = 0;
+	u64 lost_ = 0; /* as VcpuTsc's, of cur_offset_ */
 	u32 last_khz_ = 0;
 	unsigned matched_ = 0; /* vCPUs, beyond the first, that share the generation */
 

@@ -43,22 +43,26 @@ public:
 	void reset();
 
 	/* --- on the CPU it runs on, preemption off ------------------------------------------- */
-	void loaded(unsigned cpu)
+	Loaded loaded(unsigned cpu)
 	{
 		HostCpu *c = &host.cpu(cpu);
+		Loaded how = Loaded::again;
 		if (host_ != c) {
+			how = Loaded::anew;
 			host_ = c;
 			sw_.host_pa = c->host_pa;
 			tags_.moved();
 			dirty_ = ~0u; /* nothing of this VMCB is cached here */
 		}
 		if (c->last_guest != serial_) {
+			how = Loaded::anew;
 			c->last_guest = serial_;
 			kx_other_guest();
 		}
 		/* FS, GS base and the syscall MSRs of this thread, to be put back after each exit. */
 		ldt_ = kx_ldt();
 		insn::vmsave(c->host_pa);
+		return how;
 	}
 	void unloaded() {}
 	void entering()

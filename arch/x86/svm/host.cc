@@ -75,6 +75,7 @@ Errc Host::online(unsigned n)
 		insn::wrmsr(hwmsr::tsc_ratio, hwmsr::tsc_ratio_one);
 	kx_svm_host(1);
 	c.tags.restart();
+	c.last_guest = 0;
 	c.on = true;
 	return Errc::ok;
 }

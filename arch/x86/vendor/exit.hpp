@@ -36,6 +36,9 @@ struct CutShort {
 	u64 event = 0, reason = 0, qualification = 0;
 };
 
+/* Of loaded(): anew if another CPU, another guest or a suspended machine may have been between. */
+enum class Loaded : u8 { again, anew };
+
 enum class Entered : u8 { yes, off }; /* off: virtualization was switched off under us (crash, reboot) */
 
 }

@@ -14,7 +14,7 @@ template <class C>
 concept WorldSwitch = requires(C &c, const C &k, unsigned cpu) {
 	{ c.init() } -> std::same_as<Errc>;
 	c.reset();
-	c.loaded(cpu);
+	{ c.loaded(cpu) } -> std::same_as<Loaded>;
 	c.unloaded();
 	c.entering(); /* interrupts off; then any number of enter() */
 	{ c.enter() } -> std::same_as<Entered>;

@@ -217,6 +217,7 @@ private:
 	Next after_fault(const FaultOutcome &r, Gpa gpa, u32 code, FaultOf of);
 	OrException<unsigned> dr_number(unsigned dr);
 	void apply_effect(MsrEffect e);
+	void follow_host_tsc();
 	void set_offset() { hw.set_tsc_offset(tsc.offset()); }
 
 	/* vcpu_io.hpp */

@@ -11,7 +11,7 @@ namespace kx {
 template <Vendor V> u64 Vcpu<V>::read(MsrSlot s) const
 {
 	switch (s) {
-	case MsrSlot::tsc: return tsc.read(insn::rdtsc());
+	case MsrSlot::tsc: return tsc.read(insn::rdtsc() + kx_tsc_lost - tsc.lost());
 	case MsrSlot::tsc_adjust: return tsc.adjust();
 	case MsrSlot::tsc_aux: return tsc_aux;
 	default: return hw.msr(s);
@@ -25,7 +25,7 @@ template <Vendor V> void Vcpu<V>::write(MsrSlot s, u64 v, MsrBy by)
 		if (by == MsrBy::guest) {
 			tsc.guest_write(v, insn::rdtsc());
 		} else {
-			const TscNow now{insn::rdtsc(), kx_boot_ns(), kx_tsc_stable() != 0};
+			const TscNow now{insn::rdtsc(), kx_boot_ns(), kx_tsc_stable() != 0, kx_tsc_lost};
 			Guard g{vm.clock_lock};
 			vm.tsc.host_write(tsc, v, now);
 		}

@@ -15,13 +15,25 @@ inline constexpr unsigned max_fast_exits = 128;
 template <Vendor V> void Vcpu<V>::sched_in(unsigned c)
 {
 	cpu.set_relaxed(c);
-	hw.loaded(c);
+	if (hw.loaded(c) == Loaded::anew) [[unlikely]]
+		follow_host_tsc();
 	/* Until this thread leaves the kernel or another one runs here nobody else touches it. */
 	if (sys->limits.tsc_aux)
 		kx_user_return_set(0, tsc_aux);
 }
 
-/* Host registers that the guest reads or is subject to and that no other switch covers. */
+template <Vendor V> void Vcpu<V>::follow_host_tsc()
+{
+	const u64 was = tsc.offset();
+	tsc.make_up(kx_tsc_lost);
+	if (tsc.offset() != was)
+		set_offset();
+}
+
+/* Host registers that the guest reads or is subject to and that no other switch covers. An NMI of the host may come
+ * while they are the guest's: its handler uses no XSAVE and no vector register (the kernel forbids both in NMIs), and
+ * where it looks at user space, as perf does for call chains, a key that the guest closed ends that as a page that is
+ * not there would. A machine check of the guest is taken behind guest_state_out(). */
 template <Vendor V> void Vcpu<V>::guest_state_in()
 {
 	if (hw.cr4_exiting() & cr4::osxsave) {

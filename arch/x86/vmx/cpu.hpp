@@ -113,12 +113,14 @@ public:
 
 	/* --- on the CPU it runs on ---------------------------------------------------------------- */
 	/* Preemption off, interrupts on. */
-	void loaded(unsigned cpu)
+	Loaded loaded(unsigned cpu)
 	{
 		HostCpu &h = host.cpu(cpu);
-		if (vmcs_.make_current(h))
-			moved_to(h);
 		host_ = &h;
+		if (!vmcs_.make_current(h)) [[likely]]
+			return Loaded::again;
+		moved_to(h);
+		return Loaded::anew;
 	}
 	/* The thread goes somewhere else: preemption off. */
 	void unloaded()
