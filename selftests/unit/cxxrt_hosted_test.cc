@@ -10,6 +10,7 @@
 #include "cxxrt/hosted/stepper.hpp"
 #include "cxxrt/hosted/vmm_memory.hpp"
 #include "cxxrt/lock.hpp"
+#include "cxxrt/nospec.hpp"
 #include "cxxrt/rcu.hpp"
 
 using namespace kx;
@@ -292,4 +293,19 @@ TEST(VmmMemory, TellsBeforeItTakes)
 	EXPECT_EQ(word, 5u);
 	EXPECT_EQ(kx_copy_from_user(&word, at + 16 * page_size, 4), -14);
 	EXPECT_EQ(kx_copy_from_user(&word, 8, 4), -14);
+}
+
+/* What a processor that guesses wrong would read with. */
+TEST(Nospec, AnIndexBeyondTheTableStaysInIt)
+{
+	for (u64 n : {u64{1}, u64{11}, u64{64}, u64{32764}}) {
+		EXPECT_EQ(index_nospec(0, n), 0u);
+		EXPECT_EQ(index_nospec(n - 1, n), n - 1);
+		for (u64 beyond : {n, n + 1, u64{1} << 31, u64{1} << 63, ~u64{0}})
+			EXPECT_EQ(index_nospec(beyond, n), 0u);
+	}
+	for (u64 i = 0; i < 64; ++i)
+		EXPECT_EQ(index_nospec<64>(i), i);
+	EXPECT_LT(index_nospec<64>(~u64{0}), 64u);
+	EXPECT_LT(index_nospec<64>(64), 64u);
 }
