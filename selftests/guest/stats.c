@@ -76,6 +76,7 @@ TEST_F(stats, are_read_in_pieces_from_any_position)
 	struct kvm_stats_header h = header_of(fd);
 	size_t size = h.data_offset + 8 * h.num_desc;
 	uint8_t *whole = malloc(size + 1), *pieces = malloc(size + 16);
+	void *volatile nowhere = NULL;
 
 	EXPECT_EQ((ssize_t)size, pread(fd, whole, size + 1, 0));
 	for (size_t at = 0; at < size;) {
@@ -88,7 +89,7 @@ TEST_F(stats, are_read_in_pieces_from_any_position)
 	EXPECT_EQ(0, memcmp(whole, pieces, size));
 	EXPECT_EQ(3, pread(fd, pieces, 16, (off_t)size - 3));
 	EXPECT_EQ(0, memcmp(whole + size - 3, pieces, 3));
-	EXPECT_ERRNO(EFAULT, pread(fd, NULL, 8, 0));
+	EXPECT_ERRNO(EFAULT, pread(fd, nowhere, 8, 0));
 	EXPECT_ERRNO(EBADF, write(fd, whole, 8));
 	free(whole);
 	free(pieces);
