@@ -128,12 +128,14 @@ TEST_F(modes, a_guest_climbs_from_real_mode_to_long_mode_and_back)
 	EXPECT_EQ(0x11, s.cr0);
 }
 
-/* Intel's processors insist on a 64-bit TSS there; the guest loads one when it is there. */
+/* The entry insists on a 64-bit TSS there; the guest loads one when it is there. */
 TEST_F(modes, a_task_register_of_16_bits_is_one_of_64_in_long_mode)
 {
 	struct kvm_sregs s;
 	struct ucall u;
 
+	if (!on_intel())
+		SKIP(return, "the processor switches modes itself, and says #GP");
 	vm_copy_code(self->vm, REAL_GPA, climb);
 	*(uint32_t *)vm_hva(self->vm, REAL_GPA + (uint64_t)(climb_cr3 - climb)) =
 		(uint32_t)self->vm->cr3;
@@ -146,8 +148,7 @@ TEST_F(modes, a_task_register_of_16_bits_is_one_of_64_in_long_mode)
 	} while (u.arg[0] < 4);
 	EXPECT_EQ(EFER_LME | EFER_LMA, u.arg[1]);
 	vcpu_get_sregs(self->v, &s);
-	if (on_intel())
-		EXPECT_EQ(11, s.tr.type);
+	EXPECT_EQ(11, s.tr.type);
 	u = vcpu_ucall(self->v);
 	EXPECT_EQ(5, u.arg[0]);
 }
