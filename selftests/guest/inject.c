@@ -1023,7 +1023,7 @@ TEST_F(inject, an_int_in_the_shadow_of_sti_whose_delivery_exits_comes_before_the
 	uint8_t *p = map_anon(60 * PAGE);
 
 	if (on_old_tcg())
-		SKIP(return, "QEMU 7.2 does not load the shadow on VMRUN, and has no next RIP");
+		SKIP(return, "QEMU 7.2 does not load the shadow on VMRUN");
 	madvise(p, 60 * PAGE, MADV_NOHUGEPAGE);
 	vm_slot(self->vm, 1, 0, SLOT_GPA, 60 * PAGE, p);
 	set_handler(self->vm, IRQ, on_order);

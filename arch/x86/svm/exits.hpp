@@ -39,13 +39,14 @@ template <class Vcpu> Fast Svm::fast_exit(Vcpu &v)
 
 namespace detail {
 
-/* The processor tells no length: it is looked for in the bytes. What is not found there, or what the processor has no field for the
- * next RIP of, is executed again: to advance RIP by hand would have a fault of the delivery return behind the instruction. */
+/* The processor tells no length: it is looked for in the bytes, and if they are not there any more, what is there now runs. Where it
+ * takes no next RIP the instruction is executed again, in a shadow, so that nothing comes between: with RIP advanced by hand
+ * a fault of the delivery would return behind it. */
 template <class Vcpu> void requeue_software(Vcpu &v, SoftwareEvent::By by, u8 vector)
 {
 	namespace opcode = emulate::opcode;
 	if (!v.hw.has_next_rip())
-		return;
+		return v.hw.set_interrupt_shadow(InterruptShadow::either);
 	u8 bytes[15];
 	const unsigned n = v.fetch(bytes, FetchFault::ignore);
 	const emulate::Opcode &op = by == SoftwareEvent::By::interrupt ? opcode::int_n
