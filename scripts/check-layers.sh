@@ -5,6 +5,7 @@
 # and mmu knows of no operating system.
 # usage: check-layers.sh [TREE]
 set -euo pipefail
+. "$(dirname "$0")/lib.sh"
 cd "${1:-$(dirname "$0")/..}"
 
 # shellcheck disable=SC2046

@@ -3,6 +3,7 @@
 # What the linked C++ part wants from outside is in the seam, in our own assembly, or is what the compiler itself calls.
 # usage: check-symbols.sh OBJECT
 set -euo pipefail
+. "$(dirname "$0")/lib.sh"
 object=$(realpath "$1")
 cd "$(dirname "$0")/.."
 unknown=$(nm -u "$object" | awk '{ print $2 }' |

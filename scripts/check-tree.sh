@@ -1,7 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Every file says its licence; none names a package mirror or a directory of one machine.
+# usage: check-tree.sh
 set -euo pipefail
+. "$(dirname "$0")/lib.sh"
 cd "$(dirname "$0")/.."
 files() { git -c safe.directory='*' ls-files -c -o --exclude-standard -- . ':!LICENSE' | while IFS= read -r file; do [ ! -f "$file" ] || echo "$file"; done; }
 bad=0

@@ -7,6 +7,12 @@ top=${scripts%/*}
 cache=${KVMXX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvmxx}
 build=${KVMXX_BUILD:-$top/build}
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+
+# --help: what the head of the calling script says, unless it has a usage of its own
+if [[ ${1:-} =~ ^(-h|--help)$ ]] && ! grep -q '^usage()' "$0"; then
+	sed -n '3,${/^#/!q;s/^# \?//p}' "$0"
+	exit
+fi
 mkdir -p "$cache"/{log,lock}
 
 say() { printf 'kvmxx: %s\n' "$*" >&2; }
