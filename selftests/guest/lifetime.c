@@ -510,7 +510,7 @@ TEST_F(lifetime, a_storm_of_signals_disturbs_no_exit)
 	kick_setup();
 	vcpu_call(v, guest_sequence);
 	ASSERT_OK(pthread_create(&kicker, NULL, interrupt, &me));
-	for (uint64_t i = 1; i <= 1000;) {
+	for (uint64_t i = 1; i <= 1000 || !interrupted;) {
 		int r = vcpu_try_run(v);
 
 		if (r == -EINTR) {
