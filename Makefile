@@ -30,6 +30,9 @@ check-hosted: ## unit tests and fuzzers, in user space
 check-guest: ## the loaded module on emulated AMD and Intel machines: its tests, and a Linux guest
 	@scripts/check guest
 
+soak: ## what is not the same twice: random seeds, time, QEMU running free; ROUNDS=n, SEED=n, ONLY=PART
+	@scripts/soak
+
 bench: ## count instructions of the in-tree module and of ours, on the same kernel and machine
 	@scripts/bench
 profile: ## count the instructions of a CPUID exit, an OUT exit and a fault by function; INTREE=1: of the in-tree module
@@ -42,4 +45,4 @@ help: ## this list
 	@sed -n 's/^\([a-z_-]*\):[^#]*## \(.*\)/  \1:\2/p' $(firstword $(MAKEFILE_LIST)) | \
 		sed 's/ *\$$(KVMXX_CACHE), or//' | awk -F: '{ printf "  make %-16s %s\n", $$1, substr($$0, index($$0, ":") + 1) }' | sed 's/make   */make /'
 
-.PHONY: all modules_install run check check-static check-module check-hosted check-guest bench profile clean help
+.PHONY: all modules_install run check check-static check-module check-hosted check-guest soak bench profile clean help

@@ -161,9 +161,9 @@ static void collect(struct vm *vm, uint8_t *from, uint8_t *to)
 
 TEST_F_TIMEOUT(stress, memory_stays_consistent_whatever_user_space_does_with_it, 60)
 {
-	const char *seconds = getenv("STRESS_SECONDS");
+	const char *seconds = getenv("STRESS_SECONDS"), *seed = getenv("STRESS_SEED");
 	uint64_t end = milliseconds() + (seconds ? (uint64_t)atoi(seconds) : SECONDS) * 1000;
-	uint64_t x = 0x9e3779b97f4a7c15, place = 0, absent = 0, rounds = 0;
+	uint64_t x = 0x9e3779b97f4a7c15 ^ (seed ? strtoull(seed, NULL, 0) : 0), place = 0, absent = 0, rounds = 0;
 	struct runner r[VCPUS];
 	bool there = true;
 
