@@ -31,6 +31,21 @@ struct Case {
 	u8 data[all_pages * page_size];
 };
 
+/* What a processor shall do is open. F3 90 with REX.B: to Intel's it is PAUSE still, AMD's exchange R8 and RAX as without F3.
+ * MOVSXD to 16 bits: Intel's read two bytes, AMD's four. SHLD and SHRD by more bits than there are: undefined. Whether the alignment of a vector is checked: the processor's own. */
+bool is_open(const Insn &i, const u64 *gprs, u64 flags)
+{
+	switch (i.op) {
+	case Op::movsx: return i.src_size == 4 && i.size == 2;
+	case Op::vec_load:
+	case Op::vec_store: return flags & rflags::ac;
+	case Op::xchg: return i.form == Form::opcode_acc && i.rm == 8 && i.repeat == Repeat::repe;
+	case Op::shld:
+	case Op::shrd: return ((i.form == Form::rm_cl ? gprs[1] : i.imm) & (i.size == 8 ? 63 : 31)) > 8u * i.size;
+	default: return false;
+	}
+}
+
 /* Flags the manuals leave undefined: processors of one vendor differ in them from one generation to the next. All
  * others are compared. */
 u64 undefined_flags(const Insn &i, const u64 *gprs)
@@ -378,13 +393,36 @@ protected:
 		return faults((gprs[6] & mask) + (c.insn.seg == Seg::fs ? fs : 0)) && faults(gprs[7] & mask);
 	}
 
+	/* What a misaligned operand is complained of that may not be accessed for another reason as well: Intel's processors look
+	 * at the alignment before the canonical form. */
+	static bool misaligned(const Case &c, Vector ours, unsigned theirs)
+	{
+		return (c.regs.flags & rflags::ac) && (ours == Vector::ac || theirs == unsigned(Vector::ac));
+	}
+
+	/* Whether a repeated string operation with 32-bit addresses that does no element, or faults before the first, has cleared
+	 * the upper halves of what it counts with: Intel's processors have, AMD's have not. */
+	static u64 compared(const Case &c, const NativeFault &f, unsigned gpr)
+	{
+		const bool counts = gpr == 1 || gpr == 6 || gpr == 7, none = f.taken || !u32(c.regs.gprs[1]);
+		return none && c.insn.repeat != Repeat::none && c.insn.addr_size == 4 && counts ? 0xffffffff : ~u64{0};
+	}
+
+	/* A comparison that is repeated and faults on the way: Intel's processors go back to the flags from before it (SDM
+	 * vol. 2, REP), AMD's have those of the last element. */
+	static u64 left_by_fault(const Case &c, const NativeFault &f)
+	{
+		const bool compares = c.insn.op == Op::cmps || c.insn.op == Op::scas;
+		return f.taken && c.insn.repeat != Repeat::none && compares ? alu::all : 0;
+	}
+
 	void compare(const Case &c, const Result &r, const NativeContext &native, const NativeFault &f,
 		     const u8 *memory, u64 defined)
 	{
 		if (f.taken) {
 			ASSERT_EQ(r.end.kind, Outcome::Kind::fault)
 				<< "CPU: vector " << f.vector << " cr2 " << std::hex << f.cr2;
-			if (!both_fault(c, native.gprs)) {
+			if (!both_fault(c, native.gprs) && !misaligned(c, r.end.exception.vector, f.vector)) {
 				ASSERT_EQ(unsigned(r.end.exception.vector), f.vector);
 				if (f.vector == 14) {
 					ASSERT_EQ(r.end.exception.error, f.error & 7);
@@ -399,7 +437,8 @@ protected:
 			ASSERT_EQ(memcmp(r.regs.vectors, native.vectors, sizeof(native.vectors)), 0);
 		}
 		for (unsigned n = 0; n < 16; n++)
-			ASSERT_EQ(r.regs.gprs[n], native.gprs[n]) << "register " << n;
+			ASSERT_EQ(r.regs.gprs[n] & compared(c, f, n), native.gprs[n] & compared(c, f, n)) << "register " << n;
+		defined &= ~left_by_fault(c, f);
 		ASSERT_EQ(r.regs.flags & defined, native.flags & ~rflags::rf & defined)
 			<< std::hex << r.regs.flags << " CPU " << native.flags;
 		for (const unsigned page : {0u, 1u, ro_page})
@@ -409,6 +448,10 @@ protected:
 
 	void run_case(const Case &c)
 	{
+		if (is_open(c.insn, c.regs.gprs, c.regs.flags)) {
+			skipped++;
+			return;
+		}
 		const Result ram = emulate_case(c, TestMachine::Kind::ram);
 		if (ram.foreign) {
 			skipped++;
