@@ -1,13 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Runs fuzzers, as many at a time as there are processors, and appends a result line each to $KVMXX_RESULTS, with the command
-# that repeats a failure. usage: [SEED=n] run.sh LIMIT PROGRAM...     LIMIT: libFuzzer's -runs=N or -max_total_time=S
+# that repeats a failure. usage: [SEED=n] run.sh {LIMIT PROGRAM}...     LIMIT: libFuzzer's -runs=N or -max_total_time=S
 set -uo pipefail
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
 if [ "$1" != --one ]; then
-	limit=$1; shift
-	printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 "$0" --one "$limit"
+	printf '%s\n' "$@" | xargs -P "$(nproc)" -n 2 "$0" --one
 	exit
 fi
 
