@@ -34,7 +34,6 @@ namespace kx::test {
 struct Exit {
 	enum class Kind : u8 {
 		hlt, in, out, mmio,
-		misconfigured, /* a device, and no word of how it was accessed */
 		ins, outs, /* one of the size, with bytes for the emulator */
 		cpuid,	   /* fast, and architectural */
 		again,	   /* fast, of no consequence */
@@ -366,7 +365,6 @@ template <class Traits> struct FakeVendor {
 		case Exit::Kind::ins: return v.string_pio(PioDirection::in, e.port, e.size);
 		case Exit::Kind::outs: return v.string_pio(PioDirection::out, e.port, e.size);
 		case Exit::Kind::mmio: return v.tdp_fault(Gpa{e.gpa}, e.code, e.of);
-		case Exit::Kind::misconfigured: return v.misconfigured(Gpa{e.gpa});
 		case Exit::Kind::cpuid: return v.cpuid_exit(next);
 		case Exit::Kind::fault: return v.raise(e.raised);
 		case Exit::Kind::task: return v.task_switch(e.task, e.came_of);

@@ -141,7 +141,7 @@ private:
 			u64 *e = &table[index_of(g, l)];
 			const u64 v = __atomic_load_n(e, __ATOMIC_ACQUIRE);
 			if (v == F::mmio(caps_) && v)
-				return access | pfec::present | pfec::rsvd;
+				return access | F::mmio_fault;
 			if (!F::walked(v))
 				return access;
 			const bool leaf = F::leaf(v, l);

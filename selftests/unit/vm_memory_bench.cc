@@ -14,6 +14,7 @@ namespace {
 
 constexpr u64 n = 512;
 template <class F> struct Vm : TestVm<F, PlainWords> {
+	using Format = F;
 	u64 hva = 0;
 };
 
@@ -86,7 +87,7 @@ BENCH(dirty_log_page)
 BENCH(mmio_remembered)
 {
 	for (u64 g = 0; g < n; ++g)
-		vm.fault(0, (1 << 20) + g, pfec::present | pfec::rsvd);
+		vm.fault(0, (1 << 20) + g, V::Format::mmio_fault);
 	return n;
 }
 /* An invalidation of one page. */

@@ -309,7 +309,7 @@ TEST_ON_EVERY(Mmio, WithoutAReservedBitEveryAccessIsLookedUp)
 	TestOptions o;
 	o.caps.rsvd_from = 52;
 	Vm vm{o};
-	const bool remembers = Format::mmio(vm.caps); /* EPT misconfigures without one */
+	const bool remembers = Format::mmio(vm.caps); /* EPT needs none */
 	EXPECT_EQ(vm.read(0, 100), FaultKind::mmio);
 	EXPECT_EQ(vm.read(0, 100), FaultKind::mmio);
 	EXPECT_EQ(vm.stats().faults_mmio.get(), remembers ? 1u : 2u);

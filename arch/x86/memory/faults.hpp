@@ -15,8 +15,10 @@ constexpr Access access_of(u32 code)
 KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault(Vcpu &v, Gpa gpa, u32 code)
 {
 	const Gfn gfn = gpa.frame();
-	/* An MMIO entry stands only where there is no slot: creating one zaps its range first. */
-	if (code & pfec::rsvd && is_remembered_mmio(v, gfn)) {
+	/* An MMIO entry stands only where there is no slot: creating one zaps its range first. Where nothing tells a fault by
+	 * it from one by an empty entry, drivers do: they stay with their device for a while. RAM's faults do not pay for it. */
+	const bool likely = F::mmio_fault != 0 ? (code & F::mmio_fault) == F::mmio_fault : gfn == v.mmio;
+	if (likely && is_remembered_mmio(v, gfn)) {
 		v.stats.faults_remembered_mmio.count();
 		return {FaultKind::mmio};
 	}
@@ -112,6 +114,12 @@ KX_MEMORY bool Memory<F, Tlb, Words, Host>::is_remembered_mmio(const Vcpu &v, Gf
 KX_MEMORY FaultOutcome Memory<F, Tlb, Words, Host>::fault_mmio(Vcpu &v, const SlotSet &set, Gfn gfn)
 {
 	const Tree &tree = v.root->tree;
+	v.mmio = gfn;
+	if constexpr (F::mmio_fault == 0)
+		if (is_remembered_mmio(v, gfn)) {
+			v.stats.faults_remembered_mmio.count();
+			return {FaultKind::mmio};
+		}
 	if (tree.reaches(gfn)) {
 		const Level empty = set.empty_level(gfn, tree.top());
 		Batch owed = batch();

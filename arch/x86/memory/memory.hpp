@@ -2,10 +2,10 @@
 /*
  * The memory of a VM: its slots, its nested page tables, and what keeps both in step with the VMM's
  * address space. There are several guest-physical spaces (Space), each with slots and roots of its own; what
- * the host does concerns them all, an ioctl or a vCPU one. Tlb is the VM's: flush(GfnRange) returns when no vCPU translates by what was in the
- * tables before; it is called with and without mmu_lock held and must not sleep. Where CPUs log what they
- * write (MmuCaps::pml), drain_logs() returns when logged() was called for all that they noted before; it
- * may sleep. A vCPU's own thread drains at every exit.
+ * the host does concerns them all, an ioctl or a vCPU one. Tlb is the VM's: flush(GfnRange) returns when no
+ * vCPU translates by what was in the tables before; it is called with and without mmu_lock held and must not
+ * sleep. Where CPUs log what they write (MmuCaps::pml), drain_logs() returns when logged() was called for all
+ * that they noted before; it may sleep. A vCPU's own thread drains at every exit.
  *
  * Threads. fault() and fast_fault() run in vCPU threads, any number at once, under the shared mmu_lock
  * or no lock; set_region() and get_dirty_log() one at a time (slots mutex); notifier_*() from wherever
@@ -56,6 +56,7 @@ public:
 	struct Vcpu {
 		TableCache<4> tables;
 		SlotHint faults, ram; /* the latter for ram() */
+		Gfn mmio{~u64{0}};    /* where the last fault without a slot was */
 		Space space = Space::normal; /* the root's */
 		Root<F, Words> *root = nullptr;
 		VcpuMmuStats stats;

@@ -43,12 +43,11 @@ struct Ept {
 	{
 		return p.raw() | R::mask | W::mask | X::mask | Accessed::mask | MmuPresent::mask | SuppressVe::mask;
 	}
-	/* Writable and executable but not readable is a misconfiguration on every CPU: an exit reason of
-	 * its own. SDM vol. 3 §29.3.3.1 */
-	static constexpr u64 mmio(const MmuCaps &)
-	{
-		return W::mask | X::mask | Address::mask | SuppressVe::mask;
-	}
+	/* Not present: the exit is an EPT violation, which says what was tried, and whether by the instruction or by the
+	 * guest's walk. A misconfiguration (SDM vol. 3 §29.3.3.1) would be told from other faults at once, and says
+	 * neither: an emulator that may not guess has to walk the guest's tables. */
+	static constexpr u64 mmio(const MmuCaps &) { return Address::mask | SuppressVe::mask; }
+	static constexpr u32 mmio_fault = 0;
 };
 
 static_assert(TableFormat<Ept>);

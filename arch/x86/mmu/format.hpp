@@ -40,7 +40,8 @@ concept TableFormat = requires(u64 e, Level l, Hpa p, const LeafAttr &a, const M
 	{ F::leaf_bits(l, a, c) } -> std::same_as<u64>; /* a leaf but for its address */
 	{ F::piece(e, l) } -> std::same_as<u64>;	  /* of a huge leaf at l: a leaf of l - 1, same address */
 	{ F::table(p, c) } -> std::same_as<u64>;
-	{ F::mmio(c) } -> std::same_as<u64>; /* 0: cannot be told from other faults */
+	{ F::mmio(c) } -> std::same_as<u64>; /* «no slot here»; 0: there is no such entry */
+	{ F::mmio_fault } -> std::convertible_to<u32>; /* what tells a fault by it from others, pfec; 0: nothing does */
 	{ F::W::mask } -> std::convertible_to<u64>;
 	{ F::Accessed::mask } -> std::convertible_to<u64>;
 	{ F::Dirty::mask } -> std::convertible_to<u64>;

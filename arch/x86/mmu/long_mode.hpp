@@ -55,6 +55,7 @@ struct LongMode {
 		const bool reserved = c.rsvd_from <= 51 && ones(51, c.rsvd_from) & ~c.me_mask;
 		return reserved ? P::mask | U::mask | Address::mask : 0;
 	}
+	static constexpr u32 mmio_fault = pfec::present | pfec::rsvd;
 };
 
 static_assert(TableFormat<LongMode>);

@@ -112,8 +112,6 @@ public:
 	Next tdp_fault(Gpa gpa, u32 code, FaultOf of);
 	/* Pages the processor has logged. Preemption off. */
 	void log_writes(Span<const u64> gpas);
-	/* An entry that means «no slot here», whether it was read or written. */
-	Next misconfigured(Gpa gpa);
 	/* The same as a fast exit: only permissions, without a lock. */
 	Fast fast_fault(Gpa gpa, u32 code);
 	/* Run the emulator on the instruction at RIP. */

@@ -94,13 +94,6 @@ template <Vendor V> Next Vcpu<V>::tdp_fault(Gpa gpa, u32 code, FaultOf of)
 	return after_fault(vm.memory.fault(mmu, gpa, code), gpa, code, of);
 }
 
-/* Nothing tells whether it was a read or a write here, or the guest's own walk: to be on the safe side, the walk. */
-template <Vendor V> Next Vcpu<V>::misconfigured(Gpa gpa)
-{
-	constexpr u32 code = pfec::present | pfec::rsvd;
-	return after_fault(vm.memory.fault(mmu, gpa, code), gpa, code, FaultOf::walk);
-}
-
 /* The address of a table's entry is nothing the instruction accesses, and what may be executed may not be read,
  * where SMAP or a protection key has a say. */
 constexpr emulate::Hint hint_of(Gpa gpa, u32 code, FaultOf of)

@@ -245,9 +245,6 @@ template <class Vcpu> Next Vmx::slow_exit(Vcpu &v)
 	switch (why) {
 	case reason::ept_violation:
 		return detail::ept_violation(v);
-	case reason::ept_misconfiguration:
-		/* A remembered MMIO entry; whether it is a read or a write the instruction tells. */
-		return v.misconfigured(Gpa{v.hw.physical_address()});
 	case reason::external_interrupt:
 		return Next::guest; /* the host has taken it meanwhile */
 	case reason::log_full: /* and drained by now */
