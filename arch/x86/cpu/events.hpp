@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What waits to be delivered to a vCPU. «New» is an exception that nothing has come of yet: its payload stays with it, it has met
- * no other, and whoever may turn it away can still be asked. «Injected» was handed to the CPU, which left before it was through:
- * it goes in again, before anything new. The two are of different types, and settle() is the one way from the first to the guest:
- * there they merge into #DF or shutdown, APM vol. 2 §8.2.9, SDM vol. 3 §6.15. One event goes in at an entry, the others stay.
+ * What waits to be delivered to a vCPU. «New» is an exception that nothing has come of yet: its payload stays
+ * with it, it has met no other, and whoever may turn it away can still be asked. «Injected» was handed to the
+ * CPU, which left before it was through: it goes in again, before anything new. The two are of different types,
+ * and settle() is the one way from the first to the guest: there they merge into #DF or shutdown, APM vol. 2
+ * §8.2.9, SDM vol. 3 §6.15. One event goes in at an entry, the others stay.
  */
 #pragma once
 #include <linux/kvm.h>
@@ -29,9 +30,9 @@ struct InjectedException {
 	u32 error = 0;
 };
 
-/* INT n, INT3 or INTO, which an exit cut short: RIP is at the instruction still, and so it is for a fault of the delivery; the
- * handler returns behind it. Executed again it would let something else come between, from behind a shadow that is over. It is
- * the instruction's: a vCPU that is put somewhere else has not begun it. */
+/* INT n, INT3 or INTO, which an exit cut short: RIP is at the instruction still, and so it is for a fault of the
+ * delivery; the handler returns behind it. Executed again it would let something else come between, from behind a
+ * shadow that is over. It is the instruction's: a vCPU that is put somewhere else has not begun it. */
 struct SoftwareEvent {
 	enum class By : u8 { interrupt, exception }; /* INT n; INT3, INTO */
 	By by = By::interrupt;

@@ -39,9 +39,9 @@ template <class Vcpu> Fast Svm::fast_exit(Vcpu &v)
 
 namespace detail {
 
-/* The processor tells no length: it is looked for in the bytes, and if they are not there any more, what is there now runs. Where it
- * takes no next RIP the instruction is executed again, in a shadow, so that nothing comes between: with RIP advanced by hand
- * a fault of the delivery would return behind it. */
+/* The processor tells no length: it is looked for in the bytes, and if they are not there any more, what is there
+ * now runs. Where it takes no next RIP the instruction is executed again, in a shadow, so that nothing comes
+ * between: with RIP advanced by hand a fault of the delivery would return behind it. */
 template <class Vcpu> void requeue_software(Vcpu &v, SoftwareEvent::By by, u8 vector)
 {
 	namespace opcode = emulate::opcode;
@@ -123,7 +123,8 @@ template <class Vcpu> Next cr_or_dr(Vcpu &v, unsigned n, MovCr::Form form)
 	const VmcbControl &c = v.hw.control();
 	Gpr gpr;
 	u64 next;
-	const bool assisted = host.caps().decode_assists && host.caps().nrips && (c.exit_info_1 >> 63 || form == MovCr::Form::from_dr || form == MovCr::Form::to_dr);
+	const bool of_dr = form == MovCr::Form::from_dr || form == MovCr::Form::to_dr;
+	const bool assisted = host.caps().decode_assists && host.caps().nrips && (c.exit_info_1 >> 63 || of_dr);
 	if (assisted) {
 		gpr = Gpr(c.exit_info_1 & 15);
 		next = c.next_rip;

@@ -261,7 +261,8 @@ template <Vendor V> Errc Vcpu<V>::set_cpuid(unsigned cmd, unsigned long arg)
 			entries[i].edx = old[i].edx;
 		}
 	}
-	KX_CHECK(cpuid.set(move(entries), cpuid_runtime(), sys->caps, mode.relaxed() == CpuMode::new_born ? HasRun::no : HasRun::yes));
+	const HasRun has_run = mode.relaxed() == CpuMode::new_born ? HasRun::no : HasRun::yes;
+	KX_CHECK(cpuid.set(move(entries), cpuid_runtime(), sys->caps, has_run));
 	V::cpuid_changed(*this);
 	return Errc::ok;
 }
