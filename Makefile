@@ -27,7 +27,7 @@ check-module: ## build for Debian's 6.1 and for 6.12 of bookworm-backports; a wa
 	@scripts/check module
 check-hosted: ## unit tests and fuzzers, in user space
 	@scripts/check hosted
-check-guest: ## the loaded module on emulated AMD and Intel machines: its tests, and a Linux guest
+check-guest: ## the loaded module on emulated machines: its tests, and a Linux guest; ONLY=NAME or ONLY=NAME/PROGRAM: that run alone
 	@scripts/check guest
 
 soak: ## what is not the same twice: random seeds, time, QEMU running free; ROUNDS=n, SEED=n, ONLY=PART
